@@ -1,0 +1,3 @@
+"""safeai-git: limits, evidence and a stop button for commits that AI agents write."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,73 @@
+"""What a verdict needs to know besides the change and the policy: the kill switch, and what a replay observed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from safeai_git.core.errors import CouldNotDecide
+
+KillSwitchState = Literal["released", "engaged", "stale", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class KillSwitch:
+    """The kill switch as it is known here.
+
+    ``stale`` means that the last lease is older than the policy allows, ``none`` that no Governor is asked at all.
+    """
+
+    state: KillSwitchState = "none"
+    reason: str = ""
+
+
+CheckResult = Literal["passed", "failed", "undecided"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckEvidence:
+    """What a replay observed of one check.
+
+    Attributes:
+        name: The check's name in the policy.
+        result: ``undecided`` covers everything that kept the check from giving an answer of its own.
+        detail: One sentence: the exit code, the signal, the limit, or why it could not run.
+        command_digest: SHA-256, hex, of the canonical JSON of what was run.
+        tree: The tree that it ran on.
+        seconds: Wall clock.
+        output_bytes, output_sha256: Of everything that it printed.
+        isolation: The sandbox's level and backend, e.g. ``B bubblewrap``; empty when nothing ran.
+    """
+
+    name: str
+    result: CheckResult
+    detail: str
+    command_digest: str = ""
+    tree: str = ""
+    seconds: float = 0.0
+    output_bytes: int = 0
+    output_sha256: str = ""
+    isolation: str = ""
+
+
+def _no_expressions(when: str, facts: Mapping[str, Any]) -> bool:
+    raise CouldNotDecide(f"no policy VM was given to evaluate {when!r} on {len(facts)} facts")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Facts of the moment.
+
+    Attributes:
+        kill_switch: Its state.
+        evidence: What a replay observed, by check name; a check without an entry was not replayed.
+        evaluate_expression: The policy VM: an expression's text and the facts, to true or false. Raises
+            `CouldNotDecide` for anything else.
+        branch: The branch's short name, where it is known.
+    """
+
+    kill_switch: KillSwitch = KillSwitch()
+    evidence: Mapping[str, CheckEvidence] = field(default_factory=dict)
+    evaluate_expression: Callable[[str, Mapping[str, Any]], bool] = _no_expressions
+    branch: str = ""

@@ -1,0 +1,80 @@
+"""The one judge: facts and policy in, verdict out. The same on a laptop, in CI and in the Governor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from safeai_git.core.context import Context
+from safeai_git.core.errors import PolicyError
+from safeai_git.core.finding import Decision, Finding, decide
+from safeai_git.core.policy import Policy, PolicyStack
+from safeai_git.core.proposal import Proposal
+from safeai_git.core.rules import MALFORMED, RULES, protected_path
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from a proposal under a policy.
+
+    Attributes:
+        proposal: The facts.
+        policy: What they were held against.
+        context: The facts of the moment.
+        governed: Whether the policy has a say in this change at all; if not, there are no findings.
+        findings: Everything that was objected to, in the order of the rules.
+        decision: Follows from the findings, so the two cannot disagree.
+    """
+
+    proposal: Proposal
+    policy: PolicyStack
+    context: Context
+    governed: bool
+    findings: tuple[Finding, ...]
+
+    @property
+    def decision(self) -> Decision:
+        """``allow``, ``review`` or ``deny``."""
+        return decide(self.findings)
+
+
+def evaluate(proposal: Proposal, policy: PolicyStack, context: Context) -> Verdict:
+    """Judge a proposal.
+
+    Each layer of the policy judges on its own and all findings count, so adding a layer can only tighten.
+
+    Raises:
+        PolicyError: There is no policy layer: an empty rule set is no consent.
+    """
+    if not policy.layers:
+        raise PolicyError("there is no policy to judge by", hint="this is a fault of safeai-git; please report it")
+    findings: list[Finding] = []
+    governed = False
+    for layer in policy.layers:
+        scope = governed_part(proposal, layer)
+        if scope is None:
+            continue
+        governed = True
+        findings += [replace(finding, policy=layer.source) for finding in _judge(scope, layer, context)]
+    return Verdict(proposal, policy, context, governed, tuple(findings))
+
+
+def governed_part(proposal: Proposal, policy: Policy) -> Proposal | None:
+    """The part of a change in which a policy layer has a say, or ``None``.
+
+    All of it when the author's class is governed or the objects are malformed. Of anybody else's change the edits of
+    governance files (``.safeai/``): whoever may change them unseen can change what everything else is held against.
+    """
+    malformed = proposal.malformed_tree or proposal.malformed_commit
+    if malformed or policy.governs(proposal.attribution.author_class):
+        return proposal
+    governance = tuple(edit for edit in proposal.edits if policy.governance.first_match_folded(edit.path))
+    return replace(proposal, edits=governance, collisions=()) if governance else None
+
+
+def _judge(proposal: Proposal, policy: Policy, context: Context) -> list[Finding]:
+    malformed = [found for rule in MALFORMED for found in rule.findings(proposal, policy, context)]
+    if malformed:
+        return malformed
+    if not policy.governs(proposal.attribution.author_class):
+        return list(protected_path.findings(proposal, policy, context))
+    return [found for rule in RULES for found in rule.findings(proposal, policy, context)]

@@ -1,0 +1,156 @@
+"""The gate: reads a change, finds the policy that it is held against, has it replayed, and judges.
+
+Every entry point (`check`, the hooks, CI) comes through here. What comes back is a list of `Judgement`; turning it
+into text or an exit code is the entry point's business, and so is signing it (`seal`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from safeai_git.agents import catalogue
+from safeai_git.approvals import Approvals
+from safeai_git.core.context import Context, KillSwitch
+from safeai_git.core.errors import DeadlinePassed
+from safeai_git.core.evaluate import Verdict, evaluate, governed_part
+from safeai_git.core.finding import Decision
+from safeai_git.core.proposal import Proposal
+from safeai_git.core.verdict import Stamp
+from safeai_git.git.reader import Origin, ProposalReader
+from safeai_git.git.repository import Repository
+from safeai_git.replay import Replayer
+from safeai_git.trust import Trust, TrustReader
+
+
+class Deadline:
+    """A moment after which there is no more answer.
+
+    Args:
+        seconds: From now on; 0 for none.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds if seconds else float("inf")
+
+    def check(self) -> None:
+        """Raise `DeadlinePassed` when the time is used up."""
+        if time.monotonic() > self._end:
+            raise DeadlinePassed(
+                f"no decision within {self._seconds:g} seconds",
+                hint="split the change, or raise 'deadline_seconds' in the policy",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with what decides whether it lets the change pass.
+
+    Attributes:
+        verdict: The verdict.
+        trust: What it was held against.
+        stamp: When and by which gate.
+        approved_by: Principals whose approvals count for exactly this change.
+    """
+
+    verdict: Verdict
+    trust: Trust
+    stamp: Stamp
+    approved_by: tuple[str, ...] = ()
+
+    @property
+    def decision(self) -> Decision:
+        """The verdict's decision; a review with enough approvals allows."""
+        decision = self.verdict.decision
+        if decision == "review" and len(self.approved_by) >= self.trust.policy.approvals_needed:
+            return "allow"
+        return decision
+
+
+class Gate:
+    """Judges changes of one repository.
+
+    Args:
+        repository: An open repository.
+        trust: Reads the policy and the signers.
+        origin: What is known of the change besides its objects.
+        version: Of safeai-git, for the verdict.
+        now: Seconds since 1970.
+        replayer: Replays checks; without one, checks that the policy asks for count as not replayed.
+        kill_switch: Its state as it is known here.
+        evaluate_expression: The policy VM.
+        deadline: When to give up; replays have limits of their own and do not count.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        trust: TrustReader,
+        origin: Origin,
+        *,
+        version: str,
+        now: Callable[[], float],
+        evaluate_expression: Callable[[str, Mapping[str, object]], bool],
+        replayer: Replayer | None = None,
+        kill_switch: KillSwitch = KillSwitch(),
+        deadline: Deadline | None = None,
+    ) -> None:
+        self.repository = repository
+        self.trust = trust
+        self._origin = origin
+        self._version = version
+        self._now = now
+        self._evaluate_expression = evaluate_expression
+        self._replayer = replayer
+        self._kill_switch = kill_switch
+        self.reader = ProposalReader(
+            repository, catalogue(), origin, check=deadline.check if deadline else lambda: None
+        )
+        self._approvals = Approvals(repository)
+
+    def staged(self, message: str = "") -> Judgement:
+        """Judge what ``git commit`` would record now, by the policy of HEAD."""
+        proposal = self.reader.staged(message)
+        return self._judge(proposal, self.trust.at(proposal.base_commit))
+
+    def commit(self, name: str) -> Judgement:
+        """Judge one commit by the policy of its first parent."""
+        proposal = self.reader.commit(name)
+        return self._judge(proposal, self.trust.at(proposal.base_commit))
+
+    def range(self, base: str, head: str) -> Iterator[Judgement]:
+        """Judge everything between two commits by the policy of `base`."""
+        trust = self.trust.at(base)
+        for proposal in self.reader.range(base, head):
+            yield self._judge(proposal, trust)
+
+    def patch(self, patch: bytes, base: str, message: str = "") -> Judgement:
+        """Judge a patch on `base` by the policy there."""
+        return self._judge(self.reader.patch(patch, base, message), self.trust.at(base))
+
+    def _judge(self, proposal: Proposal, trust: Trust) -> Judgement:
+        context = Context(
+            kill_switch=self._kill_switch,
+            evaluate_expression=self._evaluate_expression,
+            branch=self._origin.branch,
+        )
+        if self._replayer is not None:
+            context = replace(context, evidence=self._replayer.evidence(proposal, self._wanted(proposal, trust)))
+        verdict = evaluate(proposal, trust.policy, context)
+        approved = self._approvals.of(proposal, trust) if verdict.decision == "review" else ()
+        stamp = Stamp(int(self._now()), self._version, trust.policy.repository)
+        return Judgement(verdict, trust, stamp, approved)
+
+    def _wanted(self, proposal: Proposal, trust: Trust) -> list[object]:
+        """The checks that some layer asks for; none for a change that is refused anyway, or is not governed."""
+        if any(governed_part(proposal, layer) is proposal for layer in trust.policy.layers):
+            return list(trust.policy.checks_for(edit.path for edit in proposal.edits))
+        return []
+
+
+def worst(judgements: Iterable[Judgement]) -> Decision:
+    """The decision over several judgements: the strictest."""
+    order: tuple[Decision, ...] = ("allow", "review", "deny")
+    return max((judgement.decision for judgement in judgements), key=order.index, default="allow")

@@ -1,0 +1,1 @@
+"""The only door to git: object stores, refs, the index, notes. Everything above it sees facts."""

@@ -1,0 +1,236 @@
+"""From a changed path to an `Edit`: sizes, line counts, LFS pointers and where symlinks lead, from the blobs alone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pygit2
+from pygit2.enums import DiffOption
+
+from safeai_git.core.edit import MODE_GITLINK, MODE_SYMLINK, Edit, LfsPointer, Link, LinkFate, Status
+from safeai_git.core.errors import FormatError, ObjectCorrupt
+from safeai_git.core.objects import TreeEntry
+from safeai_git.git.changes import EMPTY_TREE, Change, Side, TreeComparer
+from safeai_git.git.store import ObjectStore
+
+LARGEST_READ = 32 * 1024 * 1024
+"""Bytes of a blob above which its content is not read; its size is known all the same."""
+
+MOST_COMPARED_LINES = 50_000
+"""Lines, of both sides together and after the equal ends are put aside, above which they count as replaced whole."""
+
+_BINARY_WINDOW = 8_000  # git, xdiff-interface.c: FIRST_FEW_BYTES
+_LONGEST_LFS_POINTER = 1_024  # git-lfs, docs/spec.md: a pointer is smaller than that
+_LFS_VERSION = re.compile(rb"version https://(?:git-lfs|hawser)\.github\.com/spec/v\d+\n")
+_LFS_SIZE = re.compile(rb"^size (0|[1-9][0-9]{0,18})$", re.MULTILINE)
+_MOST_LINK_STEPS = 40  # Linux, path_resolution(7): MAXSYMLINKS
+
+
+def line_counts(old: bytes, new: bytes) -> tuple[int, int, int, int, bool]:
+    """Compare two texts line by line, as git does (xdiff's Myers without heuristics of any configuration).
+
+    Returns:
+        Bytes added, bytes removed, lines added, lines removed, and whether the middle was too large to compare and
+        counts as replaced whole.
+    """
+    if not old or not new:
+        return len(new), len(old), _lines(new), _lines(old), False
+    head = _common_head(old, new)
+    old, new = old[head:], new[head:]
+    tail = _common_tail(old, new)
+    old, new = old[: len(old) - tail], new[: len(new) - tail]
+    old_lines, new_lines = _lines(old), _lines(new)
+    if not old or not new:
+        return len(new), len(old), new_lines, old_lines, False
+    if old_lines + new_lines > MOST_COMPARED_LINES:
+        return len(new), len(old), new_lines, old_lines, True
+    patch: Any = pygit2.Patch.create_from(
+        old, new, flag=DiffOption.FORCE_TEXT, context_lines=0, interhunk_lines=0
+    )
+    counts = {"+": [0, 0], "-": [0, 0]}
+    for hunk in patch.hunks:
+        for line in hunk.lines:
+            if line.origin in counts:
+                counted = counts[line.origin]
+                counted[0] += len(line.raw_content)
+                counted[1] += 1
+    (bytes_added, lines_added), (bytes_removed, lines_removed) = counts["+"], counts["-"]
+    return bytes_added, bytes_removed, lines_added, lines_removed, False
+
+
+def _lines(text: bytes) -> int:
+    return text.count(b"\n") + (not text.endswith(b"\n") if text else 0)
+
+
+def _common_head(old: bytes, new: bytes) -> int:
+    """Bytes of the whole lines that both begin with."""
+    return old.rfind(b"\n", 0, _common_prefix(old, new)) + 1
+
+
+def _common_tail(old: bytes, new: bytes) -> int:
+    """Bytes of the whole lines that both end with."""
+    length = _common_prefix(old[::-1], new[::-1])
+    if length == len(old) == len(new):
+        return length
+    start = old.find(b"\n", len(old) - length)
+    return len(old) - start - 1 if start >= 0 else 0
+
+
+def _common_prefix(one: bytes, other: bytes) -> int:
+    """Length of the longest common prefix, by halving: comparing slices runs at the speed of memory."""
+    low, high = 0, min(len(one), len(other))
+    if one[:high] == other[:high]:
+        return high
+    while low + 1 < high:
+        middle = (low + high) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def lfs_pointer(content: bytes) -> LfsPointer | None:
+    """Read a Git LFS pointer; ``None`` when the content does not claim to be one."""
+    if len(content) >= _LONGEST_LFS_POINTER or not _LFS_VERSION.match(content):
+        return None
+    sizes = _LFS_SIZE.findall(content)
+    return LfsPointer(int(sizes[0]) if len(sizes) == 1 else None)
+
+
+def resolve_link(comparer: TreeComparer, root: str, path: bytes, target: bytes) -> LinkFate:
+    """Follow a symlink the way a kernel would, but inside the proposed tree.
+
+    Args:
+        comparer: Reads the tree's folders.
+        root: The proposed tree.
+        path: Where the link stands.
+        target: What it says.
+
+    Returns:
+        Where it leads. A part that is not there is taken for an ordinary folder.
+    """
+    place: list[bytes] = path.split(b"/")[:-1]
+    pending = _components(target)
+    if target.startswith((b"/", b"\\")) or target[1:2] == b":":
+        return "outside"
+    steps = 0
+    while pending:
+        part = pending.pop(0)
+        if part == b"..":
+            if not place:
+                return "outside"
+            place.pop()
+            continue
+        if part.lower() == b".git":
+            return "git"
+        found = _entry(comparer, root, [*place, part])
+        if found is None or found.mode != MODE_SYMLINK:
+            place.append(part)
+            continue
+        steps += 1
+        if steps > _MOST_LINK_STEPS:
+            return "loop"
+        _, onward = comparer.store.read(found.id)
+        if onward.startswith(b"/"):
+            return "outside"
+        pending = _components(onward) + pending
+    return "inside"
+
+
+def _components(target: bytes) -> list[bytes]:
+    return [part for part in target.split(b"/") if part not in (b"", b".")]
+
+
+def _entry(comparer: TreeComparer, root: str, parts: list[bytes]) -> TreeEntry | None:
+    tree, found = root, None
+    for index, part in enumerate(parts):
+        try:
+            found = next((entry for entry in comparer.entries(tree) if entry.name == part), None)
+        except FormatError:
+            return None
+        if found is None or (index < len(parts) - 1 and not found.is_tree):
+            return None
+        tree = found.id
+    return found
+
+
+class EditReader:
+    """Turns changes into edits, reading each blob once.
+
+    Args:
+        comparer: For the folders that symlinks lead through.
+        store: Where the blobs are.
+        check: Called between blobs; raises when the time is used up.
+    """
+
+    def __init__(self, comparer: TreeComparer, store: ObjectStore, *, check: Callable[[], None]) -> None:
+        self._comparer = comparer
+        self._store = store
+        self._check = check
+
+    def edit(self, change: Change, new_tree: str) -> Edit:
+        """The edit that a change is.
+
+        Raises:
+            ObjectMissing, ObjectCorrupt: A blob cannot be had.
+        """
+        self._check()
+        old, new = change.old or Side(0, ""), change.new or Side(0, "")
+        old_size, new_size = self._size(old), self._size(new)
+        if max(old_size, new_size) > LARGEST_READ:
+            return Edit(
+                **_common(change.path, old, new, old_size, new_size),
+                unread=f"larger than {LARGEST_READ} bytes, so its content was not read",
+            )
+        before = self._content(old)
+        after = before if old.id == new.id else self._content(new)
+        values = _common(change.path, old, new, old_size, new_size)
+        values["sha256"] = hashlib.sha256(after).hexdigest() if new.id and new.mode != MODE_GITLINK else ""
+        if new.mode == MODE_SYMLINK:
+            fate = resolve_link(self._comparer, new_tree or EMPTY_TREE, change.path, after)
+            values["link"] = Link(after, fate)
+        elif new.mode != MODE_GITLINK:
+            values["lfs"] = lfs_pointer(after)
+        values["binary"] = b"\0" in before[:_BINARY_WINDOW] or b"\0" in after[:_BINARY_WINDOW]
+        if not values["binary"] and MODE_SYMLINK not in (old.mode, new.mode) and before != after:
+            names = ("bytes_added", "bytes_removed", "lines_added", "lines_removed", "counted_whole")
+            values |= zip(names, line_counts(before, after), strict=True)
+        return Edit(**values)
+
+    def _size(self, side: Side) -> int:
+        if not side.id or side.mode == MODE_GITLINK:
+            return 0
+        kind, size = self._store.header(side.id)
+        if kind != "blob":
+            raise ObjectCorrupt(f"object {side.id} is a {kind} where a blob was expected", hint="run 'git fsck --full'")
+        return size
+
+    def _content(self, side: Side) -> bytes:
+        if not side.id or side.mode == MODE_GITLINK:
+            return b""
+        return self._store.read(side.id)[1]
+
+
+def _common(path: bytes, old: Side, new: Side, old_size: int, new_size: int) -> dict[str, Any]:
+    return {
+        "path": path,
+        "status": _status(old, new),
+        "old_mode": old.mode,
+        "new_mode": new.mode,
+        "old_id": old.id,
+        "new_id": new.id,
+        "old_size": old_size,
+        "new_size": new_size,
+    }
+
+
+def _status(old: Side, new: Side) -> Status:
+    if not old.id:
+        return "A"
+    if not new.id:
+        return "D"
+    return "M" if old.mode >> 12 == new.mode >> 12 else "T"

@@ -1,0 +1,146 @@
+"""Which commits lie between two points, where two lines of history part, and what merging them gives.
+
+libgit2 walks the objects alone: no grafts, no replace refs, no commit-graph file (`store`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pygit2
+from pygit2.enums import SortMode
+
+from safeai_git.core.errors import HistoryTooShallow, ObjectMissing, RepositoryError
+from safeai_git.git.repository import Repository
+from safeai_git.git.store import Libgit2Store, read_commit
+
+TOO_SHALLOW_HINT = "run 'git fetch --unshallow' (GitHub Actions: 'fetch-depth: 0' at actions/checkout)"
+
+
+def _merging(repository: Repository) -> pygit2.Repository:
+    store = repository.store
+    if not isinstance(store, Libgit2Store):
+        raise RepositoryError(
+            f"histories cannot be walked in a repository of format {repository.object_format} yet",
+            hint="staged changes can be checked there",
+        )
+    return store.merging_repository()
+
+
+def _oid(name: str) -> pygit2.Oid:
+    return pygit2.Oid(hex=name)
+
+
+def commits_between(repository: Repository, base: str, head: str) -> list[str]:
+    """The commits reachable from `head` and not from `base` (empty: from nothing), parents first.
+
+    Raises:
+        HistoryTooShallow: A parent of one of them was never fetched.
+    """
+    walker = _merging(repository).walk(_oid(head), SortMode.TOPOLOGICAL | SortMode.REVERSE)
+    try:
+        if base:
+            walker.hide(_oid(base))
+        return [str(commit.id) for commit in walker]
+    except (KeyError, pygit2.GitError) as error:
+        raise _incomplete(repository, base, head) from error
+
+
+def _incomplete(repository: Repository, base: str, head: str) -> RepositoryError:
+    between = f"the commits between {base[:12] or 'the beginning'} and {head[:12]}"
+    if repository.shallow:
+        return HistoryTooShallow(f"{between} are not all in this shallow clone", hint=TOO_SHALLOW_HINT)
+    return ObjectMissing(f"{between} cannot all be read", hint="run 'git fsck --full'")
+
+
+def merge_bases(repository: Repository, one: str, other: str) -> list[str]:
+    """The best common ancestors of two commits; more than one where histories cross.
+
+    Raises:
+        HistoryTooShallow: There is none because the clone was cut off above it.
+        RepositoryError: The two have nothing in common.
+    """
+    try:
+        found = _all_merge_bases(_merging(repository), one, other)
+    except (KeyError, pygit2.GitError) as error:
+        raise _incomplete(repository, one, other) from error
+    if found:
+        return found
+    if repository.shallow:
+        raise HistoryTooShallow(
+            f"where {one[:12]} and {other[:12]} part lies below this shallow clone", hint=TOO_SHALLOW_HINT
+        )
+    raise RepositoryError(f"{one[:12]} and {other[:12]} have no history in common", hint="choose another base")
+
+
+def _all_merge_bases(objects: pygit2.Repository, one: str, other: str) -> list[str]:
+    """Every best common ancestor: libgit2 names one, and each further one is an ancestor of both but not of it.
+
+    A common ancestor is best when no other common ancestor descends from it (git-merge-base(1)).
+    """
+    first = objects.merge_base(_oid(one), _oid(other))
+    if first is None:
+        return []
+    found = [first]
+    # Common ancestors that are not ancestors of the ones found: walk both sides with those hidden.
+    walker = objects.walk(_oid(one), SortMode.TOPOLOGICAL)
+    walker.hide(first)
+    ours = {commit.id for commit in walker}
+    walker = objects.walk(_oid(other), SortMode.TOPOLOGICAL)
+    walker.hide(first)
+    shared = [commit.id for commit in walker if commit.id in ours]
+    covered: set[Any] = set()
+    for candidate in shared:  # children first: whatever an earlier one reaches is no best one
+        if candidate in covered:
+            continue
+        found.append(candidate)
+        reach = objects.walk(candidate, SortMode.TOPOLOGICAL)
+        reach.hide(first)
+        covered |= {commit.id for commit in reach}
+    return sorted(str(name) for name in found)
+
+
+def merged_tree(repository: Repository, ours: str, theirs: str) -> tuple[str, bool]:
+    """The tree that merging `theirs` into `ours` gives, and whether that went without conflict.
+
+    Where both sides changed the same lines, the tree holds our side of that path: what was recorded in its place is
+    then compared with it and judged as an edit. Attributes and merge drivers have no say.
+    """
+    objects = _merging(repository)
+    try:
+        index = objects.merge_commits(_oid(ours), _oid(theirs))
+    except (KeyError, pygit2.GitError) as error:
+        raise _incomplete(repository, ours, theirs) from error
+    try:
+        return _write(index, objects)
+    except UnicodeDecodeError:  # pygit2 cannot hand out a conflicting path that is not UTF-8
+        return read_commit(repository.store, ours).tree, False
+
+
+def recomputed_merge(repository: Repository, parents: tuple[str, ...]) -> tuple[str, bool]:
+    """The tree that merging all parents in order gives, as `merged_tree` does for two."""
+    tree, clean = merged_tree(repository, parents[0], parents[1])
+    objects = _merging(repository)
+    for parent in parents[2:]:
+        base = objects.merge_base(_oid(parents[0]), _oid(parent))
+        ancestor = read_commit(repository.store, str(base)).tree if base else _empty(objects)
+        index = objects.merge_trees(
+            _oid(ancestor), _oid(tree), _oid(read_commit(repository.store, parent).tree)
+        )
+        tree, step_clean = _write(index, objects)
+        clean = clean and step_clean
+    return tree, clean
+
+
+def _empty(objects: pygit2.Repository) -> str:
+    return str(objects.TreeBuilder().write())
+
+
+def _write(index: pygit2.Index, objects: pygit2.Repository) -> tuple[str, bool]:
+    conflicts = list(index.conflicts or ())
+    for ancestor, ours, theirs in conflicts:
+        path = next(side.path for side in (ours, theirs, ancestor) if side is not None)
+        del cast("Any", index.conflicts)[path]
+        if ours is not None:
+            index.add(ours)
+    return str(index.write_tree(objects)), not conflicts

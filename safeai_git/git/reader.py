@@ -1,0 +1,234 @@
+"""Reads proposals: from the index, from a commit, from a range, from a patch. The only maker of facts."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from safeai_git.core.attribution import Attribution, Catalogue, Metadata, attribute
+from safeai_git.core.edit import Malformation
+from safeai_git.core.errors import FormatError, ObjectCorrupt, RepositoryError
+from safeai_git.core.objects import Commit, Identity
+from safeai_git.core.proposal import Kind, Proposal
+from safeai_git.git.changes import EMPTY_TREE, MOST_PATHS, TreeComparer
+from safeai_git.git.content import EditReader
+from safeai_git.git.history import commits_between, merge_bases, merged_tree, recomputed_merge
+from safeai_git.git.plumbing import GitFailed, run
+from safeai_git.git.repository import Repository
+from safeai_git.git.store import read_commit
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the entry point knows about a change besides the objects: see `core.attribution.Metadata`."""
+
+    claimed_agent: str = ""
+    branch: str = ""
+    environment: frozenset[str] = frozenset()
+
+
+class ProposalReader:
+    """Reads proposals out of one repository.
+
+    Args:
+        repository: An open repository.
+        catalogue: The agents.
+        origin: What is known besides.
+        check: Called between objects; raises `DeadlinePassed` when the time is used up.
+        most_paths: How many changed paths are read of one proposal.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        catalogue: Catalogue,
+        origin: Origin,
+        *,
+        check: Callable[[], None] = lambda: None,
+        most_paths: int = MOST_PATHS,
+    ) -> None:
+        self._repository = repository
+        self._store = repository.store
+        self._catalogue = catalogue
+        self._origin = origin
+        self._most_paths = most_paths
+        self.comparer = TreeComparer(self._store, check=check)
+        self._edits = EditReader(self.comparer, self._store, check=check)
+
+    def staged(self, message: str = "") -> Proposal:
+        """What ``git commit`` would record now, against HEAD.
+
+        Args:
+            message: The commit message, where it is known already.
+        """
+        head = self._repository.head()
+        base_tree = read_commit(self._store, head).tree if head else EMPTY_TREE
+        metadata = Metadata(
+            author=self._repository.identity("AUTHOR"),
+            committer=self._repository.identity("COMMITTER"),
+            message=message,
+            branch=self._origin.branch or self._repository.branch(),
+            environment=self._origin.environment,
+            claimed_agent=self._origin.claimed_agent,
+        )
+        return self._between(
+            "staged", base_tree, self._repository.staged_tree(), self._attribute(metadata), base_commit=head
+        )
+
+    def commit(self, name: str) -> Proposal:
+        """One commit against its first parent; a merge against the merge that git would have made.
+
+        A commit that cannot be taken apart is a proposal with nothing but that malformation.
+        """
+        try:
+            commit = read_commit(self._store, name)
+        except FormatError as error:
+            attribution = Attribution("unknown")
+            broken = (Malformation(b"", error.message),)
+            return Proposal("commit", "", name, "", "", (), attribution, malformed_commit=broken)
+        attribution = self.attribution(commit)
+        base_commit = commit.parents[0] if commit.parents else ""
+        base_tree = read_commit(self._store, base_commit).tree if base_commit else EMPTY_TREE
+        kind: Kind = "commit"
+        start = base_tree
+        if len(commit.parents) > 1:
+            kind = "merge"
+            start, _ = recomputed_merge(self._repository, commit.parents)
+        proposal = self._between(kind, start, commit.tree, attribution, base_commit=base_commit, head_commit=name)
+        problems = tuple(Malformation(b"", problem) for problem in commit.problems)
+        return replace(proposal, base_tree=base_tree, malformed_commit=problems)
+
+    def attribution(self, commit: Commit) -> Attribution:
+        """Who wrote a commit."""
+        return self._attribute(
+            Metadata(
+                author=_identity(commit.author),
+                committer=_identity(commit.committer),
+                message=commit.text,
+                branch=self._origin.branch,
+                claimed_agent=self._origin.claimed_agent,
+            )
+        )
+
+    def range(self, base: str, head: str) -> Iterator[Proposal]:
+        """Everything that has to be judged before `head` may become part of `base`'s branch.
+
+        Each commit; the net change against each merge base; and, where `base` has moved on, what merging would put
+        on its branch. The net proposals carry the strongest attribution of the commits.
+
+        Args:
+            base, head: Commit ids.
+        """
+        attributions: list[Attribution] = []
+        for name in commits_between(self._repository, base, head):
+            proposal = self.commit(name)
+            attributions.append(proposal.attribution)
+            yield proposal
+        if not attributions:
+            return
+        who = strongest(attributions)
+        head_tree, base_tree = read_commit(self._store, head).tree, read_commit(self._store, base).tree
+        bases = merge_bases(self._repository, base, head)
+        for fork in bases:
+            fork_tree = read_commit(self._store, fork).tree
+            yield self._between("net", fork_tree, head_tree, who, base_commit=fork, head_commit=head)
+        if bases == [base]:
+            return
+        tree, clean = merged_tree(self._repository, base, head)
+        if clean:
+            yield self._between("merge-result", base_tree, tree, who, base_commit=base)
+
+    def patch(self, patch: bytes, base: str, message: str = "") -> Proposal:
+        """A patch (``git diff`` or ``git format-patch``) on a commit.
+
+        What is judged is the tree that comes out, never what the patch says about itself. It is applied in a
+        temporary repository that has the objects and nothing else of this one.
+
+        Raises:
+            RepositoryError: It does not apply.
+        """
+        base_tree = read_commit(self._store, base).tree
+        metadata = Metadata(
+            author=self._repository.identity("AUTHOR"),
+            message=message,
+            branch=self._origin.branch,
+            environment=self._origin.environment,
+            claimed_agent=self._origin.claimed_agent,
+        )
+        with tempfile.TemporaryDirectory(prefix="safeai-patch-") as folder:
+            scratch = Path(folder)
+            tree = _apply(self._repository, patch, base_tree, scratch)
+            objects = replace(self._repository, object_directory=scratch / "objects")
+            objects._store = None  # noqa: SLF001 - a copy with a store of its own
+            reader = ProposalReader(objects, self._catalogue, self._origin, most_paths=self._most_paths)
+            try:
+                return reader._between("patch", base_tree, tree, self._attribute(metadata), base_commit=base)
+            finally:
+                objects.close()
+
+    def _attribute(self, metadata: Metadata) -> Attribution:
+        return attribute(metadata, self._catalogue)
+
+    def _between(
+        self,
+        kind: Kind,
+        base_tree: str,
+        tree: str,
+        attribution: Attribution,
+        *,
+        base_commit: str = "",
+        head_commit: str = "",
+    ) -> Proposal:
+        found = self.comparer.compare(base_tree, tree, most=self._most_paths)
+        sound = not found.malformations and found.complete
+        edits = (self._edits.edit(change, tree) for change in found.changes) if sound else ()
+        return Proposal(
+            kind=kind,
+            base_commit=base_commit,
+            head_commit=head_commit,
+            base_tree=base_tree,
+            tree=tree,
+            edits=tuple(sorted(edits, key=lambda edit: edit.path)),
+            attribution=attribution,
+            malformed_tree=tuple(found.malformations),
+            collisions=tuple(found.collisions),
+            complete=found.complete,
+        )
+
+
+def strongest(attributions: list[Attribution]) -> Attribution:
+    """The attribution that governs a whole range: AI before mixed before unknown before bot before human."""
+    order = ("ai", "mixed", "unknown", "bot", "human")
+    return min(attributions, key=lambda one: (order.index(one.author_class), -one.confidence))
+
+
+def _identity(who: Identity | None) -> tuple[str, str] | None:
+    return (who.name.decode("utf-8", "replace"), who.email.decode("utf-8", "replace")) if who else None
+
+
+def _apply(repository: Repository, patch: bytes, base_tree: str, scratch: Path) -> str:
+    for folder in ("objects/info", "objects/pack", "refs"):
+        (scratch / folder).mkdir(parents=True)
+    (scratch / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
+    extension = "[extensions]\n\tobjectFormat = sha256\n" if repository.object_format == "sha256" else ""
+    version = 1 if extension else 0
+    (scratch / "config").write_text(
+        f"[core]\n\trepositoryformatversion = {version}\n\tbare = true\n{extension}", encoding="ascii"
+    )
+    borrowed = [repository.object_directory, *repository._borrowed()]  # noqa: SLF001
+    (scratch / "objects/info/alternates").write_bytes(b"".join(os.fsencode(one) + b"\n" for one in borrowed))
+    here = {"GIT_DIR": os.fspath(scratch), "GIT_INDEX_FILE": os.fspath(scratch / "index")}
+    try:
+        if base_tree != EMPTY_TREE:
+            run(["read-tree", base_tree], cwd=scratch, environ={}, extra=here)
+        run(["apply", "--cached", "--whitespace=nowarn", "-"], cwd=scratch, environ={}, stdin=patch, extra=here)
+        return run(["write-tree"], cwd=scratch, environ={}, extra=here)[0].decode("ascii").strip()
+    except GitFailed as error:
+        if "corrupt" in error.stderr or "missing" in error.stderr.split("error:")[0]:
+            raise ObjectCorrupt(f"the base of the patch cannot be read: {error.stderr.strip()}") from error
+        raise RepositoryError(
+            f"the patch does not apply: {error.stderr.strip()}", hint="make it against the revision given by --base"
+        ) from error

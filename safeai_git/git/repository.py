@@ -1,0 +1,263 @@
+"""A repository: where its parts are, what its names point to, what its index would commit.
+
+Asked of git's own plumbing, once each, with every program disabled (`plumbing`); the objects themselves come from
+`store`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safeai_git.core.errors import HistoryTooShallow, RepositoryError, WrongUse
+from safeai_git.git.plumbing import GitFailed, run
+from safeai_git.git.store import CatFileStore, Libgit2Store, ObjectStore
+
+NOTES_REF = "refs/notes/safeai"
+
+_IDENT = re.compile(r"(?P<name>.*?) ?<(?P<email>[^<>]*)> \d+ [+-]\d{4}")
+
+
+@dataclass(slots=True)
+class Repository:
+    """An open repository.
+
+    Attributes:
+        git_directory: The folder of this working tree (``.git`` or ``.git/worktrees/NAME``).
+        common_directory: The folder that all working trees share.
+        work_tree: The working tree's root; ``None`` in a bare repository.
+        object_format: ``sha1`` or ``sha256``.
+        shallow: Whether history was cut off when it was fetched.
+        environ: The environment, out of which git gets the allow-listed variables.
+    """
+
+    git_directory: Path
+    common_directory: Path
+    work_tree: Path | None
+    object_directory: Path
+    object_format: str
+    shallow: bool
+    environ: Mapping[str, str]
+    _store: ObjectStore | None = field(default=None, repr=False)
+
+    @property
+    def private_directory(self) -> Path:
+        """Our own folder in it: spool, reports, cached self-tests. Never committed, never pushed."""
+        return self.common_directory / "safeai"
+
+    @property
+    def root(self) -> Path:
+        """The folder that a person would name: the working tree, or the bare repository."""
+        return self.work_tree or self.git_directory
+
+    @property
+    def store(self) -> ObjectStore:
+        """The object store, opened when it is first asked for."""
+        if self._store is None:
+            if self.object_format == "sha1":
+                self._store = Libgit2Store(self.object_directory, self._borrowed())
+            else:
+                self._store = CatFileStore(self.git_directory, 32, self.environ)
+        return self._store
+
+    def close(self) -> None:
+        """Give back what the store holds open."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def _borrowed(self) -> tuple[Path, ...]:
+        named = self.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES", "")
+        own = self.common_directory / "objects"
+        folders = [Path(folder) for folder in named.split(os.pathsep) if folder]
+        if own != self.object_directory and own not in folders:
+            folders.append(own)
+        return tuple(folders)
+
+    def git(self, arguments: list[str | bytes], *, stdin: bytes = b"", extra: Mapping[str, str] | None = None) -> bytes:
+        """Run plumbing in this repository and return what it printed.
+
+        Raises:
+            GitFailed: It ended with an error.
+        """
+        return run(arguments, cwd=self.root, environ=self.environ, stdin=stdin, extra=extra)[0]
+
+    def commit_id(self, revision: str) -> str:
+        """The commit that a revision names.
+
+        Raises:
+            RepositoryError: There is none of that name, or the name could mean two things.
+        """
+        if not revision or revision.startswith("-") or "\0" in revision or "\n" in revision:
+            raise WrongUse(f"{revision!r} is not a revision", hint="name a commit, a branch or a tag")
+        try:
+            printed, said = run(
+                ["rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}"],
+                cwd=self.root,
+                environ=self.environ,
+            )
+        except GitFailed as error:
+            hint = "'git log --oneline --all' lists the commits there are"
+            if self.shallow:
+                raise HistoryTooShallow(
+                    f"revision '{revision}' is not in this shallow clone", hint="run 'git fetch --unshallow'"
+                ) from error
+            raise RepositoryError(f"unknown revision '{revision}'", hint=hint) from error
+        if "ambiguous" in said:
+            raise RepositoryError(
+                f"'{revision}' could mean more than one thing",
+                hint="give the full name (refs/heads/..., refs/tags/...) or the commit's full id",
+            )
+        return printed.decode("ascii").strip()
+
+    def head(self) -> str:
+        """The commit that HEAD points to; empty on an unborn branch."""
+        try:
+            return self.git(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).decode("ascii").strip()
+        except GitFailed:
+            if self._unborn():
+                return ""
+            raise
+
+    def _unborn(self) -> bool:
+        try:
+            target = self.git(["symbolic-ref", "--quiet", "HEAD"]).strip()
+            return not self.git(["for-each-ref", "--format=%(refname)", target]).strip()
+        except GitFailed:
+            return False
+
+    def branch(self) -> str:
+        """The short name of the current branch; empty when HEAD is detached."""
+        try:
+            name = self.git(["symbolic-ref", "--quiet", "HEAD"]).strip().decode("utf-8", "replace")
+        except GitFailed:
+            return ""
+        return name.removeprefix("refs/heads/")
+
+    def staged_tree(self) -> str:
+        """The tree that ``git commit`` would record now, honouring ``GIT_INDEX_FILE``.
+
+        Git's own ``write-tree`` is asked, since it knows every index extension (split, sparse, version 4) and leaves
+        out what was only announced (``git add -N``). Objects that are not there are our reader's business.
+
+        Raises:
+            RepositoryError: The index is unmerged or unreadable.
+        """
+        if self.work_tree is None:
+            raise RepositoryError(
+                f"{self.git_directory} is a bare repository: it has no index, so nothing is staged",
+                hint="use --range BASE..HEAD",
+            )
+        try:
+            return self.git(["write-tree", "--missing-ok"]).decode("ascii").strip()
+        except GitFailed as error:
+            if "unmerged" in error.stderr or "needs merge" in error.stderr:
+                raise RepositoryError(
+                    "the index holds unmerged paths, so there is no tree to judge",
+                    hint="resolve the conflicts and 'git add' the files",
+                ) from error
+            raise RepositoryError(
+                f"the index cannot be written as a tree: {error.stderr.strip()}",
+                hint="'git status' and 'git fsck' tell more",
+            ) from error
+
+    def ref(self, name: str) -> str:
+        """What a full ref name points to; empty when there is no such ref."""
+        try:
+            return self.git(["rev-parse", "--verify", "--quiet", "--end-of-options", name]).decode("ascii").strip()
+        except GitFailed:
+            return ""
+
+    def update_ref(self, name: str, new: str, old: str) -> bool:
+        """Move a ref if it still points to `old` (empty: if it is not there yet); false when somebody was faster."""
+        try:
+            self.git(["update-ref", "--no-deref", "-m", "safeai-git", name, new, old or "0" * len(new)])
+        except GitFailed as error:
+            if "cannot lock ref" in error.stderr and self.ref(name) != old:
+                return False
+            if "cannot lock ref" in error.stderr and "File exists" in error.stderr:
+                return False
+            raise
+        return True
+
+    def identity(self, who: str) -> tuple[str, str] | None:
+        """The name and address that git would record now for ``AUTHOR`` or ``COMMITTER``; ``None`` if it has none.
+
+        Reads the person's own configuration, which is why it asks with their home folder; no program of it is run.
+        """
+        passed = {
+            name: value
+            for name, value in self.environ.items()
+            if name in ("HOME", "XDG_CONFIG_HOME", "EMAIL", "USERPROFILE")
+            or name.startswith(("GIT_AUTHOR_", "GIT_COMMITTER_"))
+        }
+        own = {"GIT_CONFIG_GLOBAL": os.path.join(passed.get("HOME", os.devnull), ".gitconfig")}  # noqa: PTH118
+        try:
+            printed = self.git(["var", f"GIT_{who}_IDENT"], extra={**passed, **own, "GIT_CONFIG_NOSYSTEM": "0"})
+        except GitFailed:
+            return None
+        found = _IDENT.fullmatch(printed.decode("utf-8", "replace").strip())
+        return (found["name"], found["email"]) if found else None
+
+    def config(self, key: str) -> str:
+        """One value of the repository's and the person's configuration; empty when it is not set."""
+        home = self.environ.get("HOME", os.devnull)
+        own = {"HOME": home, "GIT_CONFIG_GLOBAL": os.path.join(home, ".gitconfig")}  # noqa: PTH118
+        try:
+            return self.git(["config", "--get", key], extra=own).decode("utf-8", "replace").strip()
+        except GitFailed:
+            return ""
+
+
+def discover(start: Path, environ: Mapping[str, str]) -> Repository:
+    """Open the repository that `start` is in, or that ``GIT_DIR`` names (as git's hooks do).
+
+    Raises:
+        RepositoryError: There is none, or its parts contradict each other.
+    """
+    question = ["--path-format=absolute", "--git-dir", "--git-common-dir", "--git-path", "objects"]
+    question += ["--is-bare-repository", "--is-shallow-repository", "--show-object-format"]
+    try:
+        printed, _ = run(["rev-parse", *question], cwd=start, environ=environ)
+    except GitFailed as error:
+        if "not a git repository" in error.stderr:
+            raise RepositoryError(
+                f"{start} is not inside a git repository", hint="change into one, or make one with 'git init'"
+            ) from error
+        raise RepositoryError(f"the repository at {start} cannot be opened: {error.stderr.strip()}") from error
+    lines = os.fsdecode(printed).split("\n")
+    git_directory, common, objects = (Path(line) for line in lines[:3])
+    bare, shallow, object_format = lines[3] == "true", lines[4] == "true", lines[5]
+    work_tree = None
+    if not bare:
+        try:
+            printed, _ = run(["rev-parse", "--show-toplevel"], cwd=start, environ=environ)
+        except GitFailed as error:
+            raise RepositoryError(
+                f"{start} is inside git's own folder", hint="change into the working tree"
+            ) from error
+        work_tree = Path(os.fsdecode(printed.removesuffix(b"\n")))
+    repository = Repository(git_directory, common, work_tree, objects, object_format, shallow, environ)
+    _both_directions_agree(repository)
+    return repository
+
+
+def _both_directions_agree(repository: Repository) -> None:
+    """A linked working tree must be known to the repository that it points to (gitrepository-layout(5))."""
+    if repository.git_directory == repository.common_directory or repository.work_tree is None:
+        return
+    back = repository.git_directory / "gitdir"
+    try:
+        named = Path(back.read_text(encoding="utf-8", errors="surrogateescape").strip())
+    except OSError as error:
+        raise RepositoryError(f"the working tree's folder {repository.git_directory} has no 'gitdir': {error}") from error
+    if not named.is_absolute():
+        named = repository.git_directory / named
+    if named.resolve() != (repository.work_tree / ".git").resolve():
+        raise RepositoryError(
+            f"{repository.work_tree}/.git points to {repository.git_directory}, which belongs to {named.parent}",
+            hint="run 'git worktree repair' if the folder was moved",
+        )

@@ -1,0 +1,121 @@
+"""What a change is held against: the policy and the allowed signers of the *base* commit.
+
+Never those of the index, the working tree or the proposed tree: whoever proposes a change does not choose its judge.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from safeai_git.core.errors import PolicyError
+from safeai_git.core.objects import TreeEntry
+from safeai_git.core.paths import display
+from safeai_git.core.policy import Policy, PolicyStack
+from safeai_git.git.changes import TreeComparer
+from safeai_git.git.repository import Repository
+from safeai_git.git.store import read_commit
+from safeai_git.keys.keyring import Keyring
+from safeai_git.policyfile import LARGEST_POLICY, load
+
+FOLDER = b".safeai"
+POLICY_FILE = b"policy.yaml"
+SIGNERS_FILE = b"allowed_signers"
+LARGEST_SIGNERS = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """A policy and the keys whose signatures count, both from one commit.
+
+    Attributes:
+        policy: The layers, the organisation's first.
+        keyring: The allowed signers; empty where the commit has no such file.
+        commit: The commit that they were read from; empty for an unborn branch.
+        builtin: True when there is no policy file and the built-in default judges.
+    """
+
+    policy: PolicyStack
+    keyring: Keyring
+    commit: str
+    builtin: bool
+
+
+class TrustReader:
+    """Reads and remembers trust roots of one repository.
+
+    Args:
+        repository: An open repository.
+        policy_file: Judge by this file instead of the repository's own policy (``--policy``).
+        organisation: A policy layer above the repository's own.
+    """
+
+    def __init__(
+        self, repository: Repository, *, policy_file: Path | None = None, organisation: Policy | None = None
+    ) -> None:
+        self._repository = repository
+        self._comparer = TreeComparer(repository.store)
+        self._organisation = organisation
+        self._explicit = _from_file(policy_file) if policy_file else None
+        self._known: dict[tuple[str, str], Trust] = {}
+
+    def at(self, commit: str) -> Trust:
+        """The trust root of a commit; of the empty string, that of a repository without commits.
+
+        Raises:
+            PolicyError: The policy or the signers there are invalid, or not a plain file.
+        """
+        entries: dict[bytes, TreeEntry] = {}
+        if commit:
+            root = read_commit(self._repository.store, commit).tree
+            folder = next((one for one in self._comparer.entries(root) if one.name == FOLDER), None)
+            if folder is not None and not folder.is_tree:
+                raise PolicyError(
+                    f".safeai at {commit[:12]} is not a folder", hint="a maintainer has to put the policy's folder back"
+                )
+            entries = {one.name: one for one in self._comparer.entries(folder.id)} if folder else {}
+        policy, signers = entries.get(POLICY_FILE), entries.get(SIGNERS_FILE)
+        key = (policy.id if policy else "", signers.id if signers else "")
+        if key not in self._known:
+            self._known[key] = self._read(commit, entries, policy, signers)
+        return self._known[key]
+
+    def _read(
+        self, commit: str, entries: dict[bytes, TreeEntry], policy: TreeEntry | None, signers: TreeEntry | None
+    ) -> Trust:
+        where = commit[:12]
+        if self._explicit is not None:
+            layer = self._explicit
+        elif policy is not None:
+            source = f".safeai/policy.yaml at {where}"
+            layer = load(self._file(policy, source, LARGEST_POLICY), source)
+        else:
+            near = [one for one in entries if difflib.get_close_matches(display(one).lower(), ["policy.yaml"], 1, 0.8)]
+            if near:
+                raise PolicyError(
+                    f".safeai/policy.yaml is missing at {where}, but there is .safeai/{display(near[0])}",
+                    hint="rename it to policy.yaml on the base branch",
+                )
+            layer = Policy.builtin()
+        keyring = Keyring.parse(b"", "no allowed_signers")
+        if signers is not None:
+            source = f".safeai/allowed_signers at {where}"
+            keyring = Keyring.parse(self._file(signers, source, LARGEST_SIGNERS), source)
+        layers = (layer,) if self._organisation is None else (self._organisation, layer)
+        return Trust(PolicyStack(layers), keyring, commit, builtin=self._explicit is None and policy is None)
+
+    def _file(self, entry: TreeEntry, source: str, limit: int) -> bytes:
+        if entry.mode & 0o170000 != 0o100000:
+            raise PolicyError(f"{source} is not a plain file", hint="a maintainer has to put the file back")
+        if self._repository.store.header(entry.id)[1] > limit:
+            raise PolicyError(f"{source} is larger than {limit:,} bytes")
+        return self._repository.store.read(entry.id)[1]
+
+
+def _from_file(path: Path) -> Policy:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PolicyError(f"{path}: {error.strerror}", hint="name a policy file that can be read") from error
+    return load(data, str(path))
