@@ -14,7 +14,7 @@ from safeai_git.agents import catalogue
 from safeai_git.approvals import Approvals
 from safeai_git.core.context import Context, KillSwitch
 from safeai_git.core.errors import DeadlinePassed
-from safeai_git.core.evaluate import Verdict, evaluate, governed_part
+from safeai_git.core.evaluate import Verdict, evaluate
 from safeai_git.core.finding import Decision
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.verdict import Stamp
@@ -124,30 +124,29 @@ class Gate:
         """Judge everything between two commits by the policy of `base`."""
         trust = self.trust.at(base)
         for proposal in self.reader.range(base, head):
-            yield self._judge(proposal, trust)
+            # What lands is replayed: the range's end and the merge result, not each step on the way.
+            tip = proposal.kind in ("net", "merge-result") or proposal.head_commit == head
+            yield self._judge(proposal, trust, replay_expected=tip)
 
     def patch(self, patch: bytes, base: str, message: str = "") -> Judgement:
         """Judge a patch on `base` by the policy there."""
         return self._judge(self.reader.patch(patch, base, message), self.trust.at(base))
 
-    def _judge(self, proposal: Proposal, trust: Trust) -> Judgement:
+    def _judge(self, proposal: Proposal, trust: Trust, *, replay_expected: bool = True) -> Judgement:
         context = Context(
             kill_switch=self._kill_switch,
             evaluate_expression=self._evaluate_expression,
+            replay_expected=replay_expected,
             branch=self._origin.branch,
         )
-        if self._replayer is not None:
-            context = replace(context, evidence=self._replayer.evidence(proposal, self._wanted(proposal, trust)))
         verdict = evaluate(proposal, trust.policy, context)
+        if replay_expected and self._replayer is not None and verdict.governed and verdict.decision != "deny":
+            # The checks are the author's own code, so they only run for a change that might pass.
+            evidence = self._replayer.evidence(proposal, trust.policy.checks_for(edit.path for edit in proposal.edits))
+            verdict = evaluate(proposal, trust.policy, replace(context, evidence=evidence))
         approved = self._approvals.of(proposal, trust) if verdict.decision == "review" else ()
         stamp = Stamp(int(self._now()), self._version, trust.policy.repository)
         return Judgement(verdict, trust, stamp, approved)
-
-    def _wanted(self, proposal: Proposal, trust: Trust) -> list[object]:
-        """The checks that some layer asks for; none for a change that is refused anyway, or is not governed."""
-        if any(governed_part(proposal, layer) is proposal for layer in trust.policy.layers):
-            return list(trust.policy.checks_for(edit.path for edit in proposal.edits))
-        return []
 
 
 def worst(judgements: Iterable[Judgement]) -> Decision:

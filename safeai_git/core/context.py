@@ -62,6 +62,7 @@ class Context:
     Attributes:
         kill_switch: Its state.
         evidence: What a replay observed, by check name; a check without an entry was not replayed.
+        replay_expected: False for a step inside a range whose end is replayed instead.
         evaluate_expression: The policy VM: an expression's text and the facts, to true or false. Raises
             `CouldNotDecide` for anything else.
         branch: The branch's short name, where it is known.
@@ -69,5 +70,6 @@ class Context:
 
     kill_switch: KillSwitch = KillSwitch()
     evidence: Mapping[str, CheckEvidence] = field(default_factory=dict)
+    replay_expected: bool = True
     evaluate_expression: Callable[[str, Mapping[str, Any]], bool] = _no_expressions
     branch: str = ""

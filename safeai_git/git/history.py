@@ -5,6 +5,7 @@ libgit2 walks the objects alone: no grafts, no replace refs, no commit-graph fil
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pygit2
@@ -37,13 +38,22 @@ def commits_between(repository: Repository, base: str, head: str) -> list[str]:
     Raises:
         HistoryTooShallow: A parent of one of them was never fetched.
     """
+    return new_commits(repository, head, [base] if base else [])
+
+
+def new_commits(repository: Repository, head: str, known: Sequence[str]) -> list[str]:
+    """The commits reachable from `head` and from none of the known ones, parents first.
+
+    Raises:
+        HistoryTooShallow: A parent of one of them was never fetched.
+    """
     walker = _merging(repository).walk(_oid(head), SortMode.TOPOLOGICAL | SortMode.REVERSE)
     try:
-        if base:
-            walker.hide(_oid(base))
+        for name in known:
+            walker.hide(_oid(name))
         return [str(commit.id) for commit in walker]
     except (KeyError, pygit2.GitError) as error:
-        raise _incomplete(repository, base, head) from error
+        raise _incomplete(repository, known[0] if known else "", head) from error
 
 
 def _incomplete(repository: Repository, base: str, head: str) -> RepositoryError:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from safeai_git.core.errors import FormatError, RepositoryError, StorageError
 from safeai_git.core.objects import TreeEntry, format_tree, parse_tree, tree_order
-from safeai_git.git.repository import NOTES_REF, Repository
+from safeai_git.git.repository import NOTES_REF, REMOTE_NOTES, Repository
 from safeai_git.git.store import read_commit, read_tree
 
 LARGEST_NOTE = 16 * 1024 * 1024
@@ -26,12 +26,14 @@ _HEX = frozenset(b"0123456789abcdef")
 
 
 class Notes:
-    """The envelopes of one notes ref, read once and then kept up to date by this object's own writes."""
+    """The envelopes of this clone's own notes ref and of what was fetched from its remotes.
+
+    Read once, and again after each write of this object's own. Writes go to the own ref.
+    """
 
     def __init__(self, repository: Repository, ref: str = NOTES_REF) -> None:
         self._repository = repository
         self._ref = ref
-        self._tip: str | None = None
         self._index: dict[str, list[str]] | None = None
 
     def lines(self, name: str) -> list[bytes]:
@@ -62,11 +64,10 @@ class Notes:
 
     def _try_to_add(self, name: str, new: list[bytes]) -> bool:
         store = self._repository.store
-        self._index = None
-        there = set(self.lines(name))
+        old = self._repository.ref(self._ref)
+        there = {line for blob in self._of([old]).get(name, ()) for line in self._read(blob)}
         if there.issuperset(new):
             return True
-        old = self._tip or ""
         blob = store.write("blob", b"".join(line + b"\n" for line in sorted(there.union(new))))
         root = self._with_note(read_commit(store, old).tree if old else "", name, blob)
         commit = store.write("commit", self._commit(root, old))
@@ -125,12 +126,20 @@ class Notes:
     def _found(self) -> dict[str, list[str]]:
         """Blobs by the object that they annotate."""
         if self._index is None:
-            self._tip = self._repository.ref(self._ref)
-            self._index = {}
-            if self._tip:
-                width = self._repository.store.hash_size * 2
-                self._collect(read_commit(self._repository.store, self._tip).tree, b"", width, self._index)
+            self._index = self._of([self._repository.ref(self._ref), *self._fetched()])
         return self._index
+
+    def _fetched(self) -> list[str]:
+        pattern = REMOTE_NOTES.format(remote="*")
+        printed = self._repository.git(["for-each-ref", "--format=%(objectname)", pattern])
+        return printed.decode("ascii").split()
+
+    def _of(self, tips: list[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        width = self._repository.store.hash_size * 2
+        for tip in dict.fromkeys(filter(None, tips)):
+            self._collect(read_commit(self._repository.store, tip).tree, b"", width, found)
+        return found
 
     def _collect(self, tree: str, prefix: bytes, width: int, found: dict[str, list[str]]) -> None:
         try:

@@ -17,6 +17,8 @@ from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.store import CatFileStore, Libgit2Store, ObjectStore
 
 NOTES_REF = "refs/notes/safeai"
+REMOTE_NOTES = "refs/notes/remotes/{remote}/safeai"
+"""Where ``git fetch`` puts a remote's notes, so that it never overwrites our own; both are read."""
 
 _IDENT = re.compile(r"(?P<name>.*?) ?<(?P<email>[^<>]*)> \d+ [+-]\d{4}")
 
@@ -170,6 +172,13 @@ class Repository:
             return self.git(["rev-parse", "--verify", "--quiet", "--end-of-options", name]).decode("ascii").strip()
         except GitFailed:
             return ""
+
+    def refs(self, pattern: str) -> list[str]:
+        """The commits that refs matching a pattern (git-for-each-ref(1)) point to, tags peeled."""
+        peeled = "%(if)%(*objectname)%(then)%(*objectname) %(*objecttype)%(else)%(objectname) %(objecttype)%(end)"
+        printed = self.git(["for-each-ref", f"--format={peeled}", pattern]).decode("ascii")
+        rows = (row.split(" ") for row in printed.splitlines())
+        return list(dict.fromkeys(name for name, kind in rows if kind == "commit"))
 
     def update_ref(self, name: str, new: str, old: str) -> bool:
         """Move a ref if it still points to `old` (empty: if it is not there yet); false when somebody was faster."""

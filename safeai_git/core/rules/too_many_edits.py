@@ -16,12 +16,12 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
     """Deny more than ``max_edits`` edits, and a change that was too long to read to its end."""
     number = len(proposal.edits)
     if number > policy.max_edits or not proposal.complete:
-        more = "" if proposal.complete else "more than "
+        paths = f"{number:,} paths change" if proposal.complete else "more paths change than are read"
         yield Finding(
             rule=ID,
             outcome=Outcome.DENY,
             path=None,
-            message=f"{more}{number:,} paths change at once; {policy.max_edits:,} are allowed",
+            message=f"{paths} at once; {policy.max_edits:,} are allowed",
             remedy="split the change into smaller ones",
             lifted_by=MAINTAINERS,
         )

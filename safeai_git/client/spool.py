@@ -1,0 +1,62 @@
+"""The spool: envelopes that the Governor has not confirmed yet, on disk, in order, bounded.
+
+An envelope is durable when `Spool.add` returns, and stays until `Spool.remove`, which is only called with a receipt
+in hand. Adding the same envelope twice keeps one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from safeai_git.core.envelope import Envelope
+from safeai_git.core.errors import FormatError, StorageError
+from safeai_git.files import sync_folder, write_atomically
+
+MOST_ENTRIES = 100_000
+
+
+class Spool:
+    """A folder of envelopes, one file each, named so that sorting by name is sorting by age."""
+
+    def __init__(self, folder: Path, *, most: int = MOST_ENTRIES) -> None:
+        self._folder = folder
+        self._most = most
+
+    def add(self, envelope: Envelope) -> None:
+        """Put an envelope at the end.
+
+        Raises:
+            StorageError: The disk refused it, or the spool is full; nothing that was in it is lost.
+        """
+        names = self._names()
+        if any(name.endswith(f"-{envelope.digest}.json") for name in names):
+            return
+        if len(names) >= self._most:
+            raise StorageError(
+                f"the spool {self._folder} holds {len(names):,} verdicts and is full",
+                hint="reach the Governor and run 'safeai-git push'",
+            )
+        write_atomically(self._folder / f"{time.time_ns():020d}-{envelope.digest}.json", envelope.format())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def __iter__(self) -> Iterator[tuple[str, Envelope]]:
+        """Each entry's name and envelope, oldest first. Files that are no envelopes are passed over."""
+        for name in self._names():
+            with suppress(FormatError, OSError):
+                yield name, Envelope.parse((self._folder / name).read_bytes())
+
+    def remove(self, name: str) -> None:
+        """Take an entry out, once the Governor has confirmed it."""
+        (self._folder / name).unlink(missing_ok=True)
+        sync_folder(self._folder)
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(path.name for path in self._folder.glob("[0-9]*-*.json"))
+        except OSError:
+            return []

@@ -1,0 +1,161 @@
+"""``safeai-git check`` and ``safeai-git replay``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safeai_git.commands.session import Session
+from safeai_git.core.errors import RepositoryError, SandboxUnavailable, WrongUse
+from safeai_git.core.paths import safe_text
+from safeai_git.gate import Gate, Judgement, worst
+from safeai_git.replay import Replayer
+from safeai_git.report import data, text
+from safeai_git.sandbox import choose
+from safeai_git.seal import Sealer
+
+LARGEST_PATCH = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `check` was asked for."""
+
+    revisions: str = ""
+    patch: Path | None = None
+    base: str = ""
+    agent: str = ""
+    branch: str = ""
+    policy: Path | None = None
+    replay: bool = True
+    sign: bool | None = None
+
+
+def check(session: Session, request: Request) -> int:
+    """Judge a change, sign the verdicts if a key is configured, report, and say 0 for allow and 1 for anything else."""
+    gate = session.gate(
+        agent=request.agent, branch=request.branch, policy_file=request.policy, replay=request.replay
+    )
+    judged: list[Judgement] = []
+    for one in _judgements(session, gate, request):
+        judged.append(one)
+        if session.output_format == "jsonl":
+            session.data(data.judgement(one))
+    decision = worst(judged)
+    signed = _sign(session, judged, request.sign)
+    if session.output_format == "json":
+        session.data({"decision": decision, "judgements": [data.judgement(one) for one in judged], "signed": signed})
+    elif session.output_format == "jsonl":
+        session.data({"decision": decision, "judged": len(judged), "signed": signed})
+    else:
+        _show(session, judged, decision, signed)
+    return 0 if decision == "allow" else 1
+
+
+def _judgements(session: Session, gate: Gate, request: Request) -> Iterable[Judgement]:
+    if request.patch is not None:
+        if request.revisions:
+            raise WrongUse("--patch and --range exclude each other", hint="use --patch FILE --base REV")
+        base = session.repository.commit_id(request.base or "HEAD")
+        return [gate.patch(_read_patch(request.patch), base)]
+    if request.base:
+        raise WrongUse("--base goes with --patch", hint="for a range, use --range BASE..HEAD")
+    if request.revisions:
+        base, head = endpoints(session, request.revisions)
+        return gate.range(base, head)
+    return [gate.staged()]
+
+
+def endpoints(session: Session, revisions: str) -> tuple[str, str]:
+    """The two commits of ``BASE..HEAD``; an empty side is HEAD.
+
+    Raises:
+        WrongUse: It is not of that form.
+    """
+    base, dots, head = revisions.partition("..")
+    if not dots or head.startswith("."):
+        raise WrongUse(
+            f"'{revisions}' is not a range", hint="write BASE..HEAD, for example main..feature (two dots, not three)"
+        )
+    return session.repository.commit_id(base or "HEAD"), session.repository.commit_id(head or "HEAD")
+
+
+def _read_patch(path: Path) -> bytes:
+    try:
+        patch = sys.stdin.buffer.read(LARGEST_PATCH + 1) if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise WrongUse(f"{path}: {error.strerror}", hint="name a file made by 'git diff' or 'git format-patch'") from error
+    if len(patch) > LARGEST_PATCH:
+        raise RepositoryError(f"the patch is larger than {LARGEST_PATCH:,} bytes", hint="split it")
+    return patch
+
+
+def _sign(session: Session, judged: list[Judgement], sign: bool | None) -> list[str]:
+    """Sign what is governed; returns the digests of the envelopes."""
+    governed = [one for one in judged if one.verdict.governed and one.verdict.proposal.tree]
+    if sign is False or not governed:
+        return []
+    signer = session.need_signer() if sign else session.signer()
+    if signer is None:
+        session.note("safeai-git: not signed: no key is configured ('safeai-git keys generate' makes one)")
+        return []
+    sealer = Sealer(session.repository, signer)
+    signed: list[str] = []
+    for one in governed:
+        sealed = sealer.seal(one)
+        sealer.keep(one, sealed)
+        signed.append(sealed.envelope.digest)
+    return signed
+
+
+def _show(session: Session, judged: list[Judgement], decision: str, signed: list[str]) -> None:
+    style = session.style
+    if judged:
+        session.say(text.policies(judged))
+    for one in judged:
+        session.say(text.judgement(one, style))
+    if len(judged) != 1:
+        session.say(text.summary(judged, decision, style))
+    if signed:
+        session.say(f"signed: {len(signed)} verdict{'' if len(signed) == 1 else 's'} in refs/notes/safeai")
+
+
+def replay(session: Session, revision: str, *, only: str, show_output: bool) -> int:
+    """Run the policy's checks on a commit's tree (empty: on the staged tree), whatever the verdict on it would be.
+
+    Raises:
+        SandboxUnavailable: Nothing here can isolate a check; nothing was executed.
+    """
+    gate = session.gate(replay=False)
+    judged = gate.commit(session.repository.commit_id(revision)) if revision else gate.staged()
+    proposal, policy = judged.verdict.proposal, judged.trust.policy
+    checks = [one for one in policy.checks if not only or one.name == only]
+    if not checks:
+        names = ", ".join(one.name for one in policy.checks) or "none"
+        raise WrongUse(
+            f"the policy has no check '{only}'" if only else "the policy has no checks",
+            hint=f"checks there are: {names}; they are listed under 'checks:' in .safeai/policy.yaml",
+        )
+    choose(state_dir=session.repository.private_directory)
+    replayer = Replayer(
+        session.repository,
+        environ=session.environ,
+        progress=session.note if session.output_format == "text" else session.progress,
+        on_output=_pass_on if show_output else None,
+    )
+    evidence = list(replayer.evidence(proposal, checks).values())
+    if session.output_format != "text":
+        session.data({"tree": proposal.tree, "checks": [asdict(one) for one in evidence]})
+    for one in evidence:
+        session.say(f"{one.name}: {one.result} ({one.detail}, {one.seconds:.1f} s, {one.isolation})")
+    undecided = [one for one in evidence if one.result == "undecided"]
+    if undecided:
+        raise SandboxUnavailable(f"the check '{undecided[0].name}' gave no answer: {undecided[0].detail}")
+    return 0 if all(one.result == "passed" for one in evidence) else 1
+
+
+def _pass_on(chunk: bytes) -> None:
+    """Show a check's output, with whatever could move the cursor or worse made visible."""
+    sys.stderr.write(safe_text(chunk.decode("utf-8", "replace"), newlines=True))

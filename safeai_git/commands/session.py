@@ -1,0 +1,171 @@
+"""What every command starts from: where it runs, how it talks, which key it signs with."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safeai_git import __version__
+from safeai_git.core.context import KillSwitch
+from safeai_git.core.errors import KeyUnusable
+from safeai_git.gate import Deadline, Gate
+from safeai_git.git.reader import Origin
+from safeai_git.git.repository import Repository, discover
+from safeai_git.keys.port import Signer
+from safeai_git.keys.openssh import load_any
+from safeai_git.policy_vm import evaluate_expression
+from safeai_git.replay import Replayer
+from safeai_git.report.style import Style
+from safeai_git.trust import TrustReader
+
+KEY_VARIABLE = "SAFEAI_KEY"
+PASSPHRASE_VARIABLE = "SAFEAI_KEY_PASSPHRASE"  # noqa: S105 - a name, not a secret
+ENABLE_VARIABLE = "SAFEAI_ENABLE"
+
+
+@dataclass(slots=True)
+class Session:
+    """One run of a command.
+
+    Attributes:
+        start: The folder that it runs in.
+        environ: The environment.
+        output_format: ``text``, ``json`` or ``jsonl``.
+    """
+
+    start: Path
+    environ: Mapping[str, str]
+    output_format: str = "text"
+    _repository: Repository | None = field(default=None)
+
+    @staticmethod
+    def here(output_format: str = "text", folder: Path | None = None) -> Session:
+        """A session in the current folder, or in another."""
+        return Session(folder or Path.cwd(), os.environ, output_format)
+
+    @property
+    def repository(self) -> Repository:
+        """The repository that the session is in."""
+        if self._repository is None:
+            self._repository = discover(self.start, self.environ)
+        return self._repository
+
+    def close(self) -> None:
+        """Give back what was opened."""
+        if self._repository is not None:
+            self._repository.close()
+
+    @property
+    def style(self) -> Style:
+        """Colours for standard output."""
+        return Style.for_stream(sys.stdout, self.environ)
+
+    def say(self, text: str) -> None:
+        """Text for people, on standard output; nothing when a program reads it."""
+        if self.output_format == "text":
+            print(text)  # noqa: T201
+
+    def data(self, value: Any) -> None:  # noqa: ANN401 - JSON is anything
+        """One JSON document on standard output."""
+        indent = None if self.output_format == "jsonl" else 2
+        print(json.dumps(value, indent=indent, ensure_ascii=True, sort_keys=False))  # noqa: T201
+
+    def note(self, text: str) -> None:
+        """A remark on standard error, for people whatever the format."""
+        print(text, file=sys.stderr)  # noqa: T201
+
+    def progress(self, text: str) -> None:
+        """A step of long work, on standard error, only when a person watches."""
+        if sys.stderr.isatty():
+            self.note(f"... {text}")
+
+    def trust(self, policy_file: Path | None = None) -> TrustReader:
+        """Reads policies and signers of the repository."""
+        return TrustReader(self.repository, policy_file=policy_file)
+
+    def gate(
+        self,
+        *,
+        agent: str = "",
+        branch: str = "",
+        policy_file: Path | None = None,
+        replay: bool = True,
+        remember: bool = False,
+        deadline_seconds: float = 0.0,
+    ) -> Gate:
+        """The gate of the repository."""
+        replayer = None
+        if replay:
+            replayer = Replayer(
+                self.repository, environ=self.environ, progress=self.progress, remember=remember
+            )
+        return Gate(
+            self.repository,
+            self.trust(policy_file),
+            Origin(agent, branch, frozenset(self.environ)),
+            version=__version__,
+            now=time.time,
+            evaluate_expression=evaluate_expression,
+            replayer=replayer,
+            kill_switch=kill_switch(self.environ),
+            deadline=Deadline(deadline_seconds) if deadline_seconds else None,
+        )
+
+    def switched_off(self, key: str) -> bool:
+        """Whether a boolean of the git configuration says no."""
+        return self.repository.config(key).lower() in ("false", "no", "off", "0")
+
+    def key_path(self) -> Path | None:
+        """The private key to sign with: ``SAFEAI_KEY``, ``git config safeai.key``, or the default place if it is there."""
+        named = self.environ.get(KEY_VARIABLE) or self.repository.config("safeai.key")
+        if named:
+            return Path(named).expanduser()
+        default = default_key_folder(self.environ) / "ed25519.default.sk"
+        return default if default.exists() else None
+
+    def signer(self) -> Signer | None:
+        """The key to sign with; ``None`` when none is configured.
+
+        Raises:
+            KeyUnusable: One is configured and cannot be used.
+        """
+        path = self.key_path()
+        if path is None:
+            return None
+        passphrase = self.environ.get(PASSPHRASE_VARIABLE)
+        return load_any(path, passphrase.encode() if passphrase else None)
+
+    def need_signer(self) -> Signer:
+        """The key to sign with.
+
+        Raises:
+            KeyUnusable: There is none, or it cannot be used.
+        """
+        signer = self.signer()
+        if signer is None:
+            raise KeyUnusable(
+                "there is no key to sign with",
+                hint="make one with 'safeai-git keys generate', or point SAFEAI_KEY at an ssh-ed25519 private key",
+            )
+        return signer
+
+
+def default_key_folder(environ: Mapping[str, str]) -> Path:
+    """Where a person's keys are kept: below XDG_CONFIG_HOME, APPDATA or ``~/.config``."""
+    base = environ.get("XDG_CONFIG_HOME") or environ.get("APPDATA")
+    folder = Path(base) if base else Path(environ.get("HOME", "~")).expanduser() / ".config"
+    return folder / "safeai-git" / "keys"
+
+
+def kill_switch(environ: Mapping[str, str]) -> KillSwitch:
+    """The kill switch as this machine knows it: ``SAFEAI_ENABLE=off`` engages it."""
+    value = environ.get(ENABLE_VARIABLE, "").strip().lower()
+    if value in ("", "on", "1", "true"):
+        return KillSwitch()
+    return KillSwitch("engaged", f"{ENABLE_VARIABLE}={value} on this machine")

@@ -1,0 +1,71 @@
+"""Our own small files: written whole or not at all, durable when the call returns."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safeai_git.core.errors import StorageError
+
+LARGEST_JSON = 4 * 1024 * 1024
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file so that a reader finds the old content or the new, also after a crash.
+
+    Temporary file beside it, fsync, rename, fsync of the folder (where the system can do that).
+
+    Raises:
+        StorageError: It could not be written; what was there is untouched.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            Path(name).unlink()
+        if isinstance(error, OSError):
+            raise _cannot(path, error) from error
+        raise
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename in a folder durable; a system that cannot open folders (Windows) does so by itself."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _cannot(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{path} cannot be written: {error.strerror or error}", hint="check free space and permissions of its folder"
+    )
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is anything
+    """The content of one of our own JSON files; ``None`` when it is missing, too large or not JSON."""
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            return None
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None

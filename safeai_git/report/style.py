@@ -1,0 +1,49 @@
+"""Colours, or none: only a terminal gets them, and only when nobody asked for plain text (https://no-color.org)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+from safeai_git.core.finding import Outcome
+
+_RED, _YELLOW, _GREEN, _BOLD = "31", "33", "32", "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How to mark words; ``coloured=False`` leaves them as they are."""
+
+    coloured: bool = False
+
+    @staticmethod
+    def for_stream(stream: TextIO, environ: Mapping[str, str]) -> Style:
+        """Colours if the stream is a terminal that can show them."""
+        plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
+        return Style(stream.isatty() and not plain)
+
+    def _paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.coloured and text else text
+
+    def bold(self, text: str) -> str:
+        """Emphasis."""
+        return self._paint(text, _BOLD)
+
+    def ok(self, text: str) -> str:
+        """Something is in order."""
+        return self._paint(text, _GREEN)
+
+    def bad(self, text: str) -> str:
+        """Something is not."""
+        return self._paint(text, _RED)
+
+    def decision(self, decision: str) -> str:
+        """A decision, in capitals."""
+        colour = {"allow": _GREEN, "review": _YELLOW}.get(decision, _RED)
+        return self._paint(decision.upper(), colour)
+
+    def outcome(self, outcome: Outcome) -> str:
+        """A finding's outcome, as wide as the longest."""
+        colour = {Outcome.DENY: _RED, Outcome.REVIEW: _YELLOW, Outcome.WARN: _BOLD}[outcome]
+        return self._paint(f"{outcome.word:6}", colour)

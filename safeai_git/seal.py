@@ -1,0 +1,99 @@
+"""Sealing: a judgement becomes a signed envelope, kept in the notes and in the spool for the Governor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from safeai_git.client.spool import Spool
+from safeai_git.core import canonical
+from safeai_git.core.envelope import Envelope
+from safeai_git.core.errors import FormatError
+from safeai_git.core.verdict import approval, parse_statement, report, statement
+from safeai_git.files import write_atomically
+from safeai_git.gate import Judgement
+from safeai_git.git.notes import Notes
+from safeai_git.git.repository import Repository
+from safeai_git.keys.port import Signer
+from safeai_git.keys.seal import seal
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A signed verdict: the envelope, and the report that it names by digest."""
+
+    envelope: Envelope
+    report_digest: str
+
+
+class Sealer:
+    """Signs and keeps verdicts of one repository.
+
+    Args:
+        repository: Where notes, reports and spool are kept.
+        signer: The key.
+    """
+
+    def __init__(self, repository: Repository, signer: Signer) -> None:
+        self._repository = repository
+        self._signer = signer
+        self._notes = Notes(repository)
+
+    def seal(self, judgement: Judgement) -> Sealed:
+        """Sign a verdict. Nothing is stored yet."""
+        full = report(judgement.verdict, judgement.stamp)
+        envelope = seal(statement(judgement.verdict, judgement.stamp), [self._signer])
+        return Sealed(envelope, canonical.digest(full))
+
+    def has(self, judgement: Judgement) -> bool:
+        """Whether this key has signed the same decision on the same change under the same policy already."""
+        proposal = judgement.verdict.proposal
+        for line in self._notes.lines(proposal.head_commit or proposal.tree):
+            try:
+                envelope = Envelope.parse(line)
+                claim = parse_statement(envelope.untrusted_payload)
+            except FormatError:
+                continue
+            if (
+                claim.kind == "verdict"
+                and (claim.base_tree, claim.tree) == (proposal.base_tree, proposal.tree)
+                and claim.policy_digest == judgement.trust.policy.digest
+                and claim.decision == judgement.verdict.decision
+                and any(signature.keyid == self._signer.key_id for signature in envelope.signatures)
+            ):
+                return True
+        return False
+
+    def keep(self, judgement: Judgement, sealed: Sealed) -> None:
+        """Store a signed verdict: its report, its note, and its place in the spool if there is a Governor.
+
+        The note stands on the commit and on its tree, so that it is found again after an amend or a squash; a change
+        without a commit has only the tree.
+
+        Raises:
+            StorageError: Something could not be written; what was stored before is whole.
+        """
+        proposal = judgement.verdict.proposal
+        data = canonical.dumps(report(judgement.verdict, judgement.stamp))
+        write_atomically(self._repository.private_directory / "reports" / f"{sealed.report_digest}.json", data)
+        line = sealed.envelope.format()
+        if judgement.trust.policy.governor is not None:
+            Spool(self._repository.private_directory / "spool").add(sealed.envelope)
+        for name in filter(None, (proposal.head_commit, proposal.tree)):
+            self._notes.add(name, [line])
+
+    def approve(self, judgement: Judgement, reason: str) -> Envelope:
+        """Sign an approval of exactly this change and keep it on its tree."""
+        proposal, policy = judgement.verdict.proposal, judgement.trust.policy
+        payload = approval(
+            base_tree=proposal.base_tree,
+            tree=proposal.tree,
+            policy_digest=policy.digest,
+            repository=policy.repository,
+            time=judgement.stamp.time,
+            reason=reason,
+        )
+        envelope = seal(payload, [self._signer])
+        if policy.governor is not None:
+            Spool(self._repository.private_directory / "spool").add(envelope)
+        self._notes.add(proposal.tree, [envelope.format()])
+        return envelope
