@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from safeai_git.core.envelope import Envelope, Rejected, open_envelope
+from safeai_git.core.envelope import Envelope, Rejected, check_envelope
 from safeai_git.core.errors import FormatError
 from safeai_git.core.proposal import Proposal
-from safeai_git.core.trust import APPROVAL_NAMESPACE, TrustedKey, matches
-from safeai_git.core.verdict import Claim, parse_statement
+from safeai_git.core.trust import TrustedKey, matches
+from safeai_git.core.verdict import APPROVAL_NAMESPACE, Claim, parse_statement
 from safeai_git.git.notes import Notes
 from safeai_git.git.repository import Repository
 from safeai_git.keys.ed25519 import verify
@@ -55,7 +55,7 @@ def _open(line: bytes, trust: Trust) -> tuple[Claim, tuple[str, ...]] | None:
             return None
     except FormatError:
         return None
-    opened = open_envelope(envelope, trust.keyring, purpose=APPROVAL_NAMESPACE, at=claim.time, verify=verify)
+    opened = check_envelope(envelope, trust.keyring, purpose=APPROVAL_NAMESPACE, at=claim.time, verify=verify)
     return None if isinstance(opened, Rejected) else (claim, people(opened.signers))
 
 
@@ -68,7 +68,4 @@ def people(keys: Iterable[TrustedKey]) -> tuple[str, ...]:
 
 
 def _is_approver(principal: str, trust: Trust) -> bool:
-    return all(
-        not layer.approvals.approvers or matches(principal, layer.approvals.approvers)
-        for layer in trust.policy.layers
-    )
+    return all(matches(principal, patterns) for patterns in trust.policy.approvers)

@@ -64,7 +64,7 @@ class Judgement:
     def decision(self) -> Decision:
         """The verdict's decision; a review with enough approvals allows."""
         decision = self.verdict.decision
-        if decision == "review" and len(self.approved_by) >= self.trust.policy.approvals_needed:
+        if decision == "review" and len(self.approved_by) >= self.trust.policy.threshold:
             return "allow"
         return decision
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safeai_git.core.errors import PolicyError
 from safeai_git.core.objects import TreeEntry
-from safeai_git.core.paths import display
+from safeai_git.core.display import display
 from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.git.changes import TreeComparer
 from safeai_git.git.repository import Repository

@@ -15,11 +15,10 @@ from typing import Literal
 from safeai_git.agents import catalogue
 from safeai_git.approvals import counted, people
 from safeai_git.core.attribution import Attribution
-from safeai_git.core.envelope import Envelope, Rejected, open_envelope
+from safeai_git.core.envelope import Envelope, Rejected, check_envelope
 from safeai_git.core.errors import FormatError
 from safeai_git.core.objects import Commit
-from safeai_git.core.trust import VERDICT_NAMESPACE
-from safeai_git.core.verdict import Claim, parse_statement
+from safeai_git.core.verdict import VERDICT_NAMESPACE, Claim, parse_statement
 from safeai_git.git.history import commits_between, recomputed_merge
 from safeai_git.git.notes import Notes
 from safeai_git.git.reader import Origin, ProposalReader
@@ -122,13 +121,12 @@ class Verifier:
         old = read_commit(self._repository.store, parent).tree if parent else ""
         if not self._governance_differs(old, commit.tree):
             return False
-        if not parent and not trusts[-1].commit:
-            return False  # the first policy of a repository has nothing to be held against
         changes = self._reader.comparer.compare(old, commit.tree).changes
         return any(
             layer.governance.first_match_folded(change.path)
             for change in changes
             for trust in trusts
+            if not trust.builtin
             for layer in trust.policy.layers
         )
 
@@ -169,7 +167,7 @@ def _best(
         if mismatch:
             reasons.append(mismatch)
             continue
-        opened = open_envelope(
+        opened = check_envelope(
             envelope, trust.keyring, purpose=VERDICT_NAMESPACE, at=claim.time, verify=verify_signature
         )
         if isinstance(opened, Rejected):
@@ -189,7 +187,7 @@ def _best(
     if claim.decision == "deny":
         return CommitResult(name, "denied", who, "the verdict denies it", "'safeai-git show' tells why", signed_by)
     approved = counted(lines, base_tree, tree, trust)
-    needed = trust.policy.approvals_needed
+    needed = trust.policy.threshold
     if len(approved) >= needed:
         return CommitResult(name, "valid", who, "approved", signed_by=signed_by, approved_by=approved)
     return CommitResult(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safeai_git.commands.session import Session
 from safeai_git.core.errors import RepositoryError, SandboxUnavailable, WrongUse
-from safeai_git.core.paths import safe_text
+from safeai_git.core.display import safe_text
 from safeai_git.gate import Gate, Judgement, worst
 from safeai_git.replay import Replayer
 from safeai_git.report import data, text

@@ -18,7 +18,7 @@ from safeai_git.gate import Deadline, Gate
 from safeai_git.git.reader import Origin
 from safeai_git.git.repository import Repository, discover
 from safeai_git.keys.port import Signer
-from safeai_git.keys.openssh import load_any
+from safeai_git.keys.signer import load_signer
 from safeai_git.policy_vm import evaluate_expression
 from safeai_git.replay import Replayer
 from safeai_git.report.style import Style
@@ -139,7 +139,7 @@ class Session:
         if path is None:
             return None
         passphrase = self.environ.get(PASSPHRASE_VARIABLE)
-        return load_any(path, passphrase.encode() if passphrase else None)
+        return load_signer(path, passphrase.encode() if passphrase else None)
 
     def need_signer(self) -> Signer:
         """The key to sign with.

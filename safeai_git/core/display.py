@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Set as AbstractSet
 
 # Unicode 14 to 16, DerivedCoreProperties.txt, Default_Ignorable_Code_Point (with its reserved ranges). The
 # characters that HFS+ ignores (git, utf8.c, next_hfs_char) and all bidi controls are among them.
@@ -22,6 +23,7 @@ BIDI_CONTROLS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # 
 UNDECODABLE = re.compile("[\udc80-\udcff]")
 """What ``surrogateescape`` makes of a byte that is not UTF-8 (PEP 383)."""
 
+_READ_AS_ESCAPE = frozenset("\\nrtxuU")
 _LONGEST = 255  # a component beyond it is trouble anyway, and Python normalises long ones in quadratic time
 
 
@@ -30,14 +32,13 @@ def display(path: bytes) -> str:
 
     Printable text stands as it is. Escaped are controls, invisible characters and spaces at either end
     (``\n``, ``\x1b``, ``\u200c``), bytes that are not UTF-8 (``\xff``), a component's non-ASCII characters when they
-    are not in normal form C (else the twin would look the same), and a backslash before what could then be read as
-    an escape.
+    are not in normal form C (else the twin would look the same), combining marks without a character to stand on,
+    and a backslash before what could then be read as an escape.
     """
     text = path.decode("utf-8", "surrogateescape")
-    if text.isascii() and text.isprintable() and "\\" not in text and text == text.strip(" "):
+    if text.isascii() and text.isprintable() and "\\" not in text and text[:1] != " " != text[-1:]:
         return text
-    edges = {0, len(text) - 1}
-    hide: set[int] = {at for at in edges if text[at : at + 1] == " "}
+    hide = {at for at in (0, len(text) - 1) if text[at] == " "}
     begin = 0
     for part in text.split("/"):
         if not is_composed(part):
@@ -53,9 +54,9 @@ def safe_text(text: str, *, newlines: bool = False) -> str:
         text: May hold lone surrogates, as ``surrogateescape`` leaves them.
         newlines: Let line feeds stand.
     """
-    return (
-        "\n".join(_escaped(line, set()) for line in text.split("\n")) if newlines else _escaped(text, set())
-    )
+    if newlines:
+        return "\n".join(map(safe_text, text.split("\n")))
+    return text if text.isascii() and text.isprintable() and "\\" not in text else _escaped(text, frozenset())
 
 
 def is_composed(component: str) -> bool:
@@ -63,19 +64,20 @@ def is_composed(component: str) -> bool:
     return component.isascii() or (len(component) <= _LONGEST and unicodedata.is_normalized("NFC", component))
 
 
-def _escaped(text: str, hide: set[int]) -> str:
+def _escaped(text: str, hide: AbstractSet[int]) -> str:
     pieces: list[str] = []
+    bare = True  # whether a combining mark here would change an escape or a slash instead of a character
+    for at, char in enumerate(text):
+        bare_mark = bare and unicodedata.category(char).startswith("M")
+        hidden = at in hide or bare_mark or not char.isprintable() or IGNORABLES.match(char)
+        pieces.append(escape(char) if hidden else char)
+        bare = bool(hidden) or char == "/"
     after = ""
-    for at in range(len(text) - 1, -1, -1):
-        char = text[at]
-        if char == "\\":
-            after = "\\\\" if after and after[0] in "\\nrtxuU" else "\\"
-        elif at in hide or not char.isprintable() or IGNORABLES.match(char):
-            after = escape(char)
-        else:
-            after = char
-        pieces.append(after)
-    return "".join(reversed(pieces))
+    for at in range(len(pieces) - 1, -1, -1):
+        if pieces[at] == "\\" and after in _READ_AS_ESCAPE:
+            pieces[at] = "\\\\"
+        after = pieces[at][0]
+    return "".join(pieces)
 
 
 def escape(char: str) -> str:

@@ -2,7 +2,7 @@
 
 An `Envelope` is untrusted bytes, well formed and no more. `open_envelope` with a keyring is the only way to a payload
 that somebody trusted has signed. There is one way to write an envelope: a line that parses formats back to itself,
-everything else is refused. Signing lives in `safeai_git.keys`; verification is handed in.
+everything else is refused. Signing lives in `safeai_git.keys`; the check of a signature is handed in.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from safeai_git.core import canonical
 from safeai_git.core.errors import FormatError
 from safeai_git.core.publickey import is_key_id
-from safeai_git.core.trust import Refusal, Trust, TrustedKey, Verify
+from safeai_git.core.trust import KeyDirectory, Refusal, TrustedKey, Verify
 
-IN_TOTO = "application/vnd.in-toto+json"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
 """The payload type of an in-toto Statement (in-toto/attestation, spec/v1/envelope.md)."""
 
 MAX_LINE = 65_535
@@ -30,7 +30,7 @@ MAX_PAE = 4_096
 
 MAX_SIGNATURES = 16
 
-_PAYLOAD_TYPE = re.compile(r"[!-~]{1,128}")
+_TYPE = re.compile(r"[!-~]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Envelope:
     signatures: tuple[Signature, ...]
 
     def __post_init__(self) -> None:
-        if not _PAYLOAD_TYPE.fullmatch(self.payload_type):
+        if not _TYPE.fullmatch(self.payload_type):
             raise FormatError(f"an envelope's payload type cannot be {self.payload_type[:128]!a}")
         if not 1 <= len(self.signatures) <= MAX_SIGNATURES:
             raise FormatError(f"an envelope has 1 to {MAX_SIGNATURES} signatures, not {len(self.signatures)}")
@@ -151,7 +151,7 @@ def _base64(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A payload that at least one trusted key has signed. Only `open_envelope` makes one.
+    """A payload that at least one trusted key has signed. Only opening an envelope makes one.
 
     ``signers`` are the trusted keys whose signatures hold; ``ignored`` says why other signatures did not count.
     """
@@ -173,14 +173,14 @@ class Rejected:
         return "; ".join(refusal.message for refusal in self.refusals)
 
 
-def open_envelope(
+def check_envelope(
     envelope: Envelope,
-    keyring: Trust,
+    keyring: KeyDirectory,
     *,
     purpose: str,
     at: int | None,
     verify: Verify,
-    payload_type: str = IN_TOTO,
+    payload_type: str = PAYLOAD_TYPE,
 ) -> Opened | Rejected:
     """Check an envelope's signatures and hand out its payload if somebody trusted made one.
 
@@ -200,22 +200,46 @@ def open_envelope(
     if envelope.payload_type != payload_type:
         message = f"the envelope's payload type is {envelope.payload_type}, not {payload_type}"
         return Rejected((Refusal("", "wrong-type", message),))
-    message_bytes = envelope.signed_bytes
+    signed = envelope.signed_bytes
     signers: list[TrustedKey] = []
     refusals: list[Refusal] = []
     for signature in envelope.signatures:
         public = keyring.public(signature.keyid)
-        if public is not None and not verify(public.raw, signature.sig, message_bytes):
+        if public is not None and not verify(public.raw, signature.sig, signed):
             message = f"the signature in the name of key {signature.keyid} does not hold"
             return Rejected((Refusal(signature.keyid, "bad-signature", message),))
         answer = keyring.trusts(signature.keyid, purpose, at)
         if isinstance(answer, Refusal):
             refusals.append(answer)
-        elif public is None:
-            # Nothing was verified, so a keyring that contradicts itself must not turn this into trust.
-            refusals.append(Refusal(signature.keyid, "unknown-key", f"key {signature.keyid} is not known"))
-        else:
+        elif answer.public == public:
             signers.append(answer)
+        else:
+            # A directory that contradicts itself: what it trusts is not what was checked.
+            refusals.append(Refusal(signature.keyid, "unknown-key", f"key {signature.keyid} was not checked"))
     if not signers:
         return Rejected(tuple(refusals))
     return Opened(envelope.untrusted_payload, tuple(signers), tuple(refusals))
+
+
+def open_envelope(
+    envelope: Envelope,
+    keyring: KeyDirectory,
+    *,
+    purpose: str,
+    at: int | None,
+    verify: Verify,
+    payload_type: str = PAYLOAD_TYPE,
+) -> Opened:
+    """Open an envelope or fail: `check_envelope` for callers who have no use for a refusal.
+
+    Raises:
+        FormatError: It proves nothing to the holder of this keyring; the message gives every reason.
+    """
+    result = check_envelope(
+        envelope, keyring, purpose=purpose, at=at, verify=verify, payload_type=payload_type
+    )
+    if isinstance(result, Rejected):
+        raise FormatError(
+            result.message, hint="see .safeai/allowed_signers on the base branch for who may sign"
+        )
+    return result

@@ -63,10 +63,13 @@ def governed_part(proposal: Proposal, policy: Policy) -> Proposal | None:
 
     All of it when the author's class is governed or the objects are malformed. Of anybody else's change the edits of
     governance files (``.safeai/``): whoever may change them unseen can change what everything else is held against.
+    The built-in policy makes no such claim: where there is no policy yet, a person may write the first one.
     """
     malformed = proposal.malformed_tree or proposal.malformed_commit
     if malformed or policy.governs(proposal.attribution.author_class):
         return proposal
+    if policy == Policy.builtin():
+        return None
     governance = tuple(edit for edit in proposal.edits if policy.governance.first_match_folded(edit.path))
     return replace(proposal, edits=governance, collisions=()) if governance else None
 

@@ -178,7 +178,7 @@ ProblemKind = Literal[
     "bidi",
     "invisible",
     "normalisation",
-    "dot-git",
+    "git-alias",
     "short-name",
     "device",
     "drive",
@@ -212,7 +212,7 @@ def portability_problems(path: bytes) -> list[PathProblem]:
         for problem in _component_problems(component):
             found.setdefault(problem.kind, problem)
     if b".git" in fold(path).split(b"/"):
-        found["dot-git"] = PathProblem("dot-git", "has a component that some system takes for .git")
+        found["git-alias"] = PathProblem("git-alias", "has a component that some system takes for .git")
     if _DRIVE.match(path[:2].decode("latin-1")):
         found["drive"] = PathProblem("drive", "begins with a drive letter")
     if len(path) > LONGEST_PATH:

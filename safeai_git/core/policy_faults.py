@@ -27,6 +27,7 @@ UNREADABLE = object()
 
 MOST_FAULTS = 50
 LONGEST_GUESS = 64
+KEYS_HINT = "'safeai-git policy schema' lists the keys"
 
 
 class Refused(Exception):  # noqa: N818 - not an error of the product: it never leaves the reader
@@ -104,17 +105,17 @@ class Section:
         self._faults = faults
         self._place = place
         self._items: dict[str, Any] = {}
-        if value is UNREADABLE:
-            return
+        self._is_there = isinstance(value, dict)
         if not isinstance(value, dict):
-            faults.note(place, f"{what} must be a mapping, not {kind(value)}")
+            if value is not UNREADABLE:
+                faults.note(place, f"{what} must be a mapping, not {kind(value)}")
             return
         options = tuple(known)
         for key, item in value.items():
             if key in options:
                 self._items[key] = item
             else:
-                hint = f"the keys are: {', '.join(options)}"
+                hint = f"the keys are: {', '.join(options)}" if len(options) < 10 else KEYS_HINT
                 faults.note((*place, key, KEY), f"unknown key {show(key)}", guess(key, options) or hint)
 
     def get(self, key: str, read: Callable[[Any], T], default: T) -> T:
@@ -125,7 +126,7 @@ class Section:
 
     def need(self, key: str, read: Callable[[Any], T], default: T) -> T:
         """As `get`, of a key that has to be there. The default only stands in until the faults are raised."""
-        if key not in self._items:
+        if key not in self._items and self._is_there:
             self._faults.note(self._place, f"the key '{key}' is missing")
         return self.get(key, read, default)
 

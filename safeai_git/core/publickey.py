@@ -21,7 +21,7 @@ _BLOB_PREFIX = b"\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20"
 """What comes before the 32 bytes in the wire format (RFC 8709 §4)."""
 
 _P = 2**255 - 19
-_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
+_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _SMALL_ORDER_Y = frozenset({0, 1, _ORDER_8, _P - _ORDER_8, _P - 1})
 """The y coordinates of the points whose order divides 8 (libsodium, ge25519_has_small_order)."""
 

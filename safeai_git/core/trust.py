@@ -14,9 +14,6 @@ from typing import Literal, Protocol
 
 from safeai_git.core.publickey import PublicKey
 
-VERDICT_NAMESPACE = "safeai-verdict"
-APPROVAL_NAMESPACE = "safeai-approval"
-
 Verify = Callable[[bytes, bytes, bytes], bool]
 """``verify(public, signature, message)``: 32 bytes, 64 bytes, the message. Says no, never raises, on a bad one."""
 
@@ -83,7 +80,7 @@ class AllowedSigner:
 
     Attributes:
         public: The key.
-        principals: Patterns of the names that the key signs for.
+        principals: Patterns of the names that the key signs for, at least one of them not negated.
         namespaces: Patterns of the purposes that it serves; ``None`` means any, an empty tuple means none.
         valid_after: First second, in Unix time, at which it is valid; ``None`` for always.
         valid_before: First second at which it is no longer valid; ``None`` for never.
@@ -141,12 +138,17 @@ class TrustedKey:
         """The key's fingerprint."""
         return self.public.key_id
 
+    @property
+    def principal(self) -> str:
+        """Whom to name as the signer: the first principal of the first line that is not negated."""
+        return next(pattern for pattern in self.lines[0].principals if not pattern.startswith("!"))
+
     def names(self, principal: str) -> bool:
         """Whether one of the lines lets the key sign for this name."""
         return any(line.names(principal) for line in self.lines)
 
 
-class Trust(Protocol):
+class KeyDirectory(Protocol):
     """Whatever knows keys: an allowed_signers file, the Governor's list."""
 
     def public(self, key_id: str) -> PublicKey | None:

@@ -13,15 +13,19 @@ from typing import Any
 
 from safeai_git.core import canonical
 from safeai_git.core.attribution import CLASSES
-from safeai_git.core.envelope import IN_TOTO, MAX_PAE, pae
+from safeai_git.core.envelope import PAYLOAD_TYPE, MAX_PAE, pae
 from safeai_git.core.errors import FormatError
 from safeai_git.core.evaluate import Verdict
 from safeai_git.core.finding import Finding, Outcome
-from safeai_git.core.paths import display, safe_text, to_json
+from safeai_git.core.display import display, safe_text
+from safeai_git.core.paths import to_json
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 VERDICT_TYPE = "https://safe-ai.dev/attestation/verdict/v1"
 APPROVAL_TYPE = "https://safe-ai.dev/attestation/approval/v1"
+
+VERDICT_NAMESPACE = "safeai-verdict"
+APPROVAL_NAMESPACE = "safeai-approval"
 
 _LONGEST_TEXT = 120
 _MOST_FINDINGS = 8
@@ -154,7 +158,7 @@ def statement(verdict: Verdict, stamp: Stamp) -> bytes:
     while True:
         predicate["findings"]["first"] = shown
         payload = canonical.dumps(document)
-        if len(pae(IN_TOTO, payload)) <= MAX_PAE:
+        if len(pae(PAYLOAD_TYPE, payload)) <= MAX_PAE:
             return payload
         if not shown:
             raise FormatError("a verdict does not fit into a signed statement", hint="use fewer checks in the policy")

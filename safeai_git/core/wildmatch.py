@@ -17,6 +17,7 @@ from safeai_git.core.display import CONTROL, IGNORABLE, safe_text
 from safeai_git.core.errors import PolicyError
 from safeai_git.core.globs import (
     SLASH,
+    STAR,
     UPPER,
     Bracket,
     Component,
@@ -154,7 +155,7 @@ def _refuse_odd_bracket(bracket: Bracket) -> None:
     if not bracket.accepted():
         raise GlobError(
             "has a bracket that nothing matches",
-            "a / is never matched by a bracket, nor is a range from z to a",
+            "a / is never matched by a bracket: write it outside",
         )
 
 
@@ -198,9 +199,13 @@ def _test_for(components: Sequence[Component], *, folder: bool) -> Test:
     below = len(rest) > 1 and rest[-1].is_double_star
     if below:
         del rest[-1]
+    if floating and not below and not folder and len(rest) == 1 and rest[0].tokens[:1] == (STAR,):
+        ending = Component(rest[0].tokens[1:]).literal
+        if ending is not None:
+            return lambda path: path.endswith(ending)
     names = [component.literal for component in rest]
     if None in names or not all(names):
-        return _regex_test_for(components, folder=folder)
+        return _regex_test(components, folder=folder)
     name = b"/".join(filter(None, names))
     prefix, inside, suffix = name + b"/", b"/" + name + b"/", b"/" + name
     if floating and below:

@@ -113,10 +113,14 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def command_line(arguments: Sequence[str | bytes]) -> list[str | bytes]:
-    """``git`` by absolute path with every program of the configuration disabled, then `arguments`."""
+    """``git`` by absolute path with every program of the configuration disabled, then `arguments`.
+
+    ``git config`` runs no program and is asked for what the repository really says, so nothing is disabled for it.
+    """
     line: list[str | bytes] = [git_program(), "--no-pager"]
     for key, value in SAFE_CONFIGURATION:
-        line += ["-c", f"{key}={value}"]
+        if arguments[0] != "config" or key == "safe.directory":
+            line += ["-c", f"{key}={value}"]
     return [*line, *arguments]
 
 

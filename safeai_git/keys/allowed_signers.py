@@ -94,10 +94,6 @@ def _parse(text: str, source: str, line: int) -> AllowedSigner | Skipped:
     principals, rest = _principals(text)
     key_type, encoded, options_text = _split_key(rest)
     options = _options(options_text)
-    if "cert-authority" in options:
-        raise FormatError(
-            "cert-authority: certificates are not supported", hint="list the keys that sign, one a line"
-        )
     after, before = _time(options, "valid-after"), _time(options, "valid-before")
     if after is not None and before is not None and before <= after:
         raise FormatError("valid-before is not after valid-after, so the key would never be valid")
@@ -122,7 +118,10 @@ def _principals(text: str) -> tuple[tuple[str, ...], str]:
             raise FormatError(
                 "a quote stands within the principals", hint="put quotes around all of them, or none"
             )
-    return _patterns(field, "principals"), rest.lstrip(_BLANKS)
+    patterns = _patterns(field, "principals")
+    if all(pattern.startswith("!") for pattern in patterns):
+        raise FormatError("the principals are all negated, so the key signs for nobody")
+    return patterns, rest.lstrip(_BLANKS)
 
 
 def _patterns(field: str, what: str) -> tuple[str, ...]:
@@ -163,21 +162,25 @@ def _field(text: str) -> tuple[str, str]:
     return text[:end], text[end:].lstrip(_BLANKS)
 
 
-def _options(text: str) -> dict[str, str | None]:
-    options: dict[str, str | None] = {}
+def _options(text: str) -> dict[str, str]:
+    options: dict[str, str] = {}
     at = 0
     while at < len(text):
         option = _OPTION.match(text, at)
         if option is None:
             raise FormatError(f"the options are not understood from {text[at : at + 40]!a}")
         name, value = option[1].lower(), option[2]
-        if name not in ("cert-authority", "namespaces", "valid-after", "valid-before"):
+        if name == "cert-authority":
+            raise FormatError(
+                "cert-authority: certificates are not supported", hint="list the keys that sign, one a line"
+            )
+        if name not in ("namespaces", "valid-after", "valid-before"):
             raise FormatError(
                 f"{name!a} is not an option", hint="there are namespaces, valid-after and valid-before"
             )
         if name in options:
             raise FormatError(f"the option {name} stands twice")
-        if (value is None) != (name == "cert-authority"):
+        if value is None:
             raise FormatError(f'the option {name} needs a value in quotes, as in {name}="…"')
         options[name] = value
         at = option.end()
@@ -186,7 +189,7 @@ def _options(text: str) -> dict[str, str | None]:
     return options
 
 
-def _time(options: dict[str, str | None], name: str) -> int | None:
+def _time(options: dict[str, str], name: str) -> int | None:
     value = options.get(name)
     if value is None:
         return None
@@ -206,6 +209,8 @@ def _time(options: dict[str, str | None], name: str) -> int | None:
 
 
 def _blob(encoded: str, key_type: str) -> bytes:
+    if not encoded:
+        raise FormatError(f"nothing follows {key_type}")
     try:
         blob = a2b_base64(encoded, strict_mode=True)
     except (Base64Error, ValueError):

@@ -1,7 +1,7 @@
 """A keyring: who may sign what, from an OpenSSH allowed_signers file.
 
 Answers with a `TrustedKey` or with a `Refusal` that says why not; all lines of a key are considered. A file that is not
-understood to its last line is an error and trusts nobody. Imports nothing of `cryptography`.
+understood to its last line is an error and trusts nobody.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from safeai_git.core.errors import PolicyError
 from safeai_git.core.publickey import PublicKey
 from safeai_git.core.trust import AllowedSigner, Reason, Refusal, TrustedKey
 from safeai_git.keys.allowed_signers import Skipped, parse_line
+from safeai_git.keys.ed25519 import verify
+
+__all__ = ["MAX_BYTES", "Keyring", "verify"]
 
 MAX_BYTES = 1 << 20
 """Bytes of a file: some 10,000 keys."""
@@ -37,10 +40,10 @@ class Keyring:
     _by_id: dict[str, tuple[AllowedSigner, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_id: dict[str, tuple[AllowedSigner, ...]] = {}
+        by_id: dict[str, list[AllowedSigner]] = {}
         for entry in self.entries:
-            by_id[entry.public.key_id] = (*by_id.get(entry.public.key_id, ()), entry)
-        object.__setattr__(self, "_by_id", by_id)
+            by_id.setdefault(entry.public.key_id, []).append(entry)
+        object.__setattr__(self, "_by_id", {key_id: tuple(lines) for key_id, lines in by_id.items()})
 
     @classmethod
     def parse(cls, data: bytes, source: str) -> Keyring:

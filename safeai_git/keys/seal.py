@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from safeai_git.core.envelope import PAYLOAD_TYPE, MAX_PAE, Envelope, Signature, pae
+from safeai_git.core.envelope import MAX_PAE, PAYLOAD_TYPE, Envelope, Signature, pae
 from safeai_git.core.errors import FormatError, KeyUnusable
 from safeai_git.keys.ed25519 import verify
 from safeai_git.keys.port import Signer

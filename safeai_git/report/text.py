@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from safeai_git.core.finding import Finding
-from safeai_git.core.paths import display, safe_text
+from safeai_git.core.display import display, safe_text
 from safeai_git.gate import Judgement
 from safeai_git.report.style import Style
 from safeai_git.verify import CommitResult

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from safeai_git.core.context import Context
 from safeai_git.core.finding import APPROVERS, MAINTAINERS, Finding, Outcome
-from safeai_git.core.paths import safe_text
+from safeai_git.core.display import safe_text
 from safeai_git.core.policy import Policy
 from safeai_git.core.proposal import Proposal
 

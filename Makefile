@@ -1,0 +1,43 @@
+# One word per job. Each sets up what it needs; nothing has to be run before it.
+SHELL := /bin/sh
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: help demo test check bench lock clean
+
+help: ## Show the words
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(VENV)/.run: requirements/run.lock pyproject.toml scripts/setup
+	@scripts/setup run $(VENV)
+
+$(VENV)/.dev: requirements/dev.lock requirements/run.lock pyproject.toml scripts/setup
+	@scripts/setup dev $(VENV)
+
+demo: $(VENV)/.run ## Show the main job on a throw-away repository
+	@scripts/demo $(BIN)
+
+test: $(VENV)/.dev ## Run the tests; every line and branch of core/ has to be covered
+	@scripts/test $(BIN)
+
+check: $(VENV)/.dev ## Lint, format, types, import rules, and this repository's own policy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/safeai-git policy lint .safeai/policy.yaml
+	$(BIN)/safeai-git policy lint policy.example.yaml
+
+bench: $(VENV)/.dev ## Measure against references in the same run
+	$(BIN)/python -m benchmarks
+
+lock: ## Resolve the dependencies again and write the hashed locks
+	@[ -x $(BIN)/pip ] || python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
+		pyproject.toml requirements/build.in -o requirements/run.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
+		pyproject.toml requirements/build.in --all-extras --group dev -o requirements/dev.lock
+
+clean: ## Remove what was built
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build dist

@@ -1,0 +1,383 @@
+"""The commands of ``safeai-git``: their names, arguments and help. What they do is in `commands`, loaded when used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from safeai_git import __version__
+
+if TYPE_CHECKING:
+    from safeai_git.commands.session import Session
+
+
+class Format(StrEnum):
+    """How a command answers."""
+
+    text = "text"
+    json = "json"
+    jsonl = "jsonl"
+
+
+EXITS = (
+    "Exit codes: 0 allowed, 1 refused (or review without its approvals), 2 wrong use, 3 could not decide. "
+    "3 never means allowed."
+)
+
+app = typer.Typer(
+    name="safeai-git",
+    help="Limits, evidence and a stop button for commits that AI agents write.\n\n"
+    "Start with 'safeai-git init' in a repository, then commit as usual: the hooks judge each change against "
+    f".safeai/policy.yaml of the commit that it is based on, and sign the verdict. {EXITS}",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+policy_app = typer.Typer(help="Show, check and test policies.", no_args_is_help=True)
+keys_app = typer.Typer(help="Make, list and export signing keys.", no_args_is_help=True)
+hook_app = typer.Typer(help="Install, remove and run the git hooks.", no_args_is_help=True)
+app.add_typer(policy_app, name="policy")
+app.add_typer(keys_app, name="keys")
+app.add_typer(hook_app, name="hook")
+
+FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json or jsonl for programs.")]
+PolicyOption = Annotated[
+    Path | None, typer.Option("--policy", metavar="FILE", help="Judge by this file instead of the repository's policy.")
+]
+AtOption = Annotated[str, typer.Option("--at", metavar="REV", help="The commit whose policy is meant (default: HEAD).")]
+AgentOption = Annotated[str, typer.Option("--agent", metavar="NAME", help="The agent that wrote the change, if you know.")]
+
+
+class _Ended(Exception):  # noqa: N818 - not an error: carries an exit code through typer
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _end(session: Session, action: Callable[[], int]) -> None:
+    try:
+        code = action()
+    finally:
+        session.close()
+    raise _Ended(code)
+
+
+def _session(output_format: Format) -> Session:
+    from safeai_git.commands.session import Session
+
+    return Session.here(output_format.value, _folder[0] if _folder else None)
+
+
+_folder: list[Path] = []
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
+    if value:
+        typer.echo(f"safeai-git {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    folder: Annotated[
+        Path | None, typer.Option("-C", metavar="FOLDER", help="Run as if started in this folder.", show_default=False)
+    ] = None,
+    version: Annotated[  # noqa: ARG001 - typer needs the parameter
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    _folder[:] = [folder] if folder else []
+
+
+@app.command()
+def init(
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to every question, e.g. to run before another hook.")] = False,
+    hooks: Annotated[bool, typer.Option("--hooks/--no-hooks", help="Install the git hooks too.")] = True,
+) -> None:
+    """Set this clone up: policy, signing key, allowed signers, hooks, and notes that travel.
+
+    Nothing that is there is overwritten; run it again at any time.
+    """
+    from safeai_git.commands import setup
+
+    session = _session(Format.text)
+    _end(session, lambda: setup.init(session, yes=yes, hooks=hooks, version=__version__))
+
+
+@app.command()
+def check(
+    revisions: Annotated[
+        str, typer.Option("--range", metavar="BASE..HEAD", help="Judge these commits, their net change and the merge.")
+    ] = "",
+    patch: Annotated[
+        Path | None, typer.Option("--patch", metavar="FILE", help="Judge a patch ('-' for standard input).")
+    ] = None,
+    base: Annotated[str, typer.Option("--base", metavar="REV", help="What the patch applies to (default: HEAD).")] = "",
+    replay: Annotated[bool, typer.Option("--replay/--no-replay", help="Run the policy's checks in the sandbox.")] = True,
+    sign: Annotated[
+        bool | None,
+        typer.Option("--sign/--no-sign", help="Sign the verdicts (default: if a key is configured).", show_default=False),
+    ] = None,
+    agent: AgentOption = "",
+    branch: Annotated[str, typer.Option("--branch", metavar="NAME", help="The change's branch, as CI knows it.")] = "",
+    policy: PolicyOption = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Judge a change: what is staged, a range of commits, or a patch.
+
+    Every finding is shown at once, with its rule, its path, why, what to do, and who can lift it. The policy is that
+    of the commit that the change is based on.
+
+    Examples: 'safeai-git check', 'safeai-git check --range main..feature', 'git diff | safeai-git check --patch -'.
+    """
+    from safeai_git.commands import check as command
+
+    session = _session(output_format)
+    request = command.Request(revisions, patch, base, agent, branch, policy, replay, sign)
+    _end(session, lambda: command.check(session, request))
+
+
+@app.command()
+def replay(
+    revision: Annotated[str, typer.Argument(metavar="[REV]", help="The commit whose tree is replayed.")] = "",
+    staged: Annotated[bool, typer.Option("--staged", help="Replay the staged tree.")] = False,
+    only: Annotated[str, typer.Option("--check", metavar="NAME", help="Only this check.")] = "",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not pass on what the checks print.")] = False,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Run the policy's checks on a proposed tree in a sandbox.
+
+    No network, no home folder, no secrets; nothing runs where that cannot be had (exit 3).
+    """
+    from safeai_git.commands import check as command
+    from safeai_git.core.errors import WrongUse
+
+    if bool(revision) == staged:
+        raise WrongUse("name a commit or say --staged, one of the two", hint="for example: safeai-git replay HEAD")
+    session = _session(output_format)
+    _end(session, lambda: command.replay(session, revision, only=only, show_output=not quiet))
+
+
+@app.command()
+def verify(
+    revisions: Annotated[str, typer.Argument(metavar="[BASE..HEAD]", help="Default: since the policy was introduced.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Show commits that are not governed too.")] = False,
+    policy: PolicyOption = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Prove that every governed commit has a valid verdict that lets it pass. Works offline.
+
+    Checked are the signature, the key's validity, the repository, the base, the tree and the policy. Trust begins at
+    BASE: its policy and its allowed signers.
+    """
+    from safeai_git.commands import people
+
+    session = _session(output_format)
+    _end(session, lambda: people.verify(session, revisions, policy=policy, everything=everything))
+
+
+@app.command()
+def approve(
+    revision: Annotated[str, typer.Argument(metavar="[REV]", help="A commit or BASE..HEAD; default: what is staged.")] = "",
+    reason: Annotated[str, typer.Option("--reason", "-m", help="Why; it is signed too.")] = "",
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Sign an approval of exactly this change.
+
+    It counts when your key is listed in .safeai/allowed_signers for safeai-approval, and only for this tree on this
+    base under this policy. SAFEAI_KEY names the private key to use.
+    """
+    from safeai_git.commands import people
+
+    session = _session(output_format)
+    _end(session, lambda: people.approve(session, revision, reason=reason))
+
+
+@app.command()
+def show(
+    revision: Annotated[str, typer.Argument(metavar="[REV]", help="Default: HEAD.")] = "",
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Show the verdicts and approvals of a commit, and what each is worth."""
+    from safeai_git.commands import people
+
+    session = _session(output_format)
+    _end(session, lambda: people.show(session, revision))
+
+
+@app.command()
+def explain(
+    path: Annotated[str, typer.Argument(help="A path, relative to where you are. It need not exist.")],
+    at: AtOption = "",
+    policy: PolicyOption = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Say which pattern decides about a path, from which policy. Exits 0 only if an edit is allowed unseen."""
+    from safeai_git.commands import policies
+
+    session = _session(output_format)
+    _end(session, lambda: policies.explain(session, path, at, policy))
+
+
+@app.command()
+def scope(
+    for_agent: Annotated[bool, typer.Option("--for-agent", help="As text to tell an agent before it starts.")] = False,
+    agent: AgentOption = "",
+    policy: PolicyOption = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Say what may be changed here."""
+    from safeai_git.commands import policies
+
+    session = _session(output_format)
+    _end(session, lambda: policies.scope(session, agent, for_agent=for_agent, policy=policy))
+
+
+@app.command()
+def doctor(output_format: FormatOption = Format.text) -> None:
+    """Examine this clone: git, hooks, policy, key, sandbox, clock. Exits 1 if the gate does not work."""
+    from safeai_git.commands import doctor as command
+
+    session = _session(output_format)
+    _end(session, lambda: command.doctor(session))
+
+
+@policy_app.command("show")
+def policy_show(at: AtOption = "", policy: PolicyOption = None, output_format: FormatOption = Format.text) -> None:
+    """Show the policy in force, every default written out."""
+    from safeai_git.commands import policies
+
+    session = _session(output_format)
+    _end(session, lambda: policies.show(session, at, policy))
+
+
+@policy_app.command("lint")
+def policy_lint(
+    path: Annotated[Path | None, typer.Argument(help="Default: .safeai/policy.yaml of the working tree.")] = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Check a policy file; everything that is wrong is shown with its line."""
+    from safeai_git.commands import policies
+
+    session = _session(output_format)
+    _end(session, lambda: policies.lint(session, path))
+
+
+@policy_app.command("test")
+def policy_test(
+    cases: Annotated[Path, typer.Argument(help="A YAML file of cases: a change and the expected decision.")],
+    policy: PolicyOption = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Test a policy: each case is a change and the decision that it must get."""
+    from safeai_git.commands import policies
+
+    session = _session(output_format)
+    _end(session, lambda: policies.test(session, cases, policy))
+
+
+@policy_app.command("schema")
+def policy_schema() -> None:
+    """Print the JSON Schema of policies."""
+    from safeai_git.commands import policies
+
+    session = _session(Format.json)
+    _end(session, lambda: policies.schema(session))
+
+
+KeyFolder = Annotated[
+    Path | None, typer.Option("--folder", metavar="FOLDER", help="Where the keys are (default: your own key folder).")
+]
+KeyName = Annotated[str, typer.Option("--key-id", metavar="NAME", help="The key's name in file names.")]
+
+
+def _key_folder(session: Session, folder: Path | None) -> Path:
+    from safeai_git.commands.session import default_key_folder
+
+    return folder or default_key_folder(session.environ)
+
+
+@keys_app.command("generate")
+def keys_generate(
+    key_id: KeyName = "default",
+    folder: KeyFolder = None,
+    passphrase: Annotated[bool, typer.Option("--passphrase", help="Ask for a passphrase (or take SAFEAI_KEY_PASSPHRASE).")] = False,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Make an Ed25519 key pair: ed25519.NAME.sk (only you can read it) and ed25519.NAME.pub."""
+    from safeai_git.commands import keyring
+
+    session = _session(output_format)
+    secret = session.environ.get("SAFEAI_KEY_PASSPHRASE") if passphrase else None
+    if passphrase and not secret:
+        secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    _end(
+        session,
+        lambda: keyring.make(session, _key_folder(session, folder), key_id, secret.encode() if secret else None),
+    )
+
+
+@keys_app.command("list")
+def keys_list(folder: KeyFolder = None, output_format: FormatOption = Format.text) -> None:
+    """List the public keys in your key folder."""
+    from safeai_git.commands import keyring
+
+    session = _session(output_format)
+    _end(session, lambda: keyring.listing(session, _key_folder(session, folder)))
+
+
+@keys_app.command("export")
+def keys_export(key_id: KeyName = "default", folder: KeyFolder = None, output_format: FormatOption = Format.text) -> None:
+    """Print a public key as allowed_signers takes it."""
+    from safeai_git.commands import keyring
+
+    session = _session(output_format)
+    _end(session, lambda: keyring.export(session, _key_folder(session, folder), key_id))
+
+
+@hook_app.command("install")
+def hook_install(
+    yes: Annotated[bool, typer.Option("--yes", help="Keep a hook that is there and run it before ours.")] = False,
+) -> None:
+    """Install the hooks in this clone; hooks that are there stay in force."""
+    from safeai_git.commands import setup
+
+    session = _session(Format.text)
+    _end(session, lambda: setup.install(session, setup.Asker(yes), version=__version__))
+
+
+@hook_app.command("uninstall")
+def hook_uninstall() -> None:
+    """Take our hooks out; what was there before is put back."""
+    from safeai_git.commands import setup
+
+    session = _session(Format.text)
+    _end(session, lambda: setup.uninstall(session))
+
+
+@hook_app.command("run", context_settings={"ignore_unknown_options": True})
+def hook_run(
+    name: Annotated[str, typer.Argument(help="pre-commit, commit-msg, post-commit or pre-push.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="What git passes to the hook.")] = None,
+) -> None:
+    """Run a hook, as git or pre-commit does."""
+    from safeai_git.hook import run_hook
+
+    raise _Ended(run_hook(name, arguments or []))
+
+
+def run(arguments: list[str]) -> int:
+    """Parse the arguments and run the command; its exit code. Errors of ours come through."""
+    try:
+        app(args=arguments, prog_name="safeai-git", standalone_mode=True)
+    except _Ended as ended:
+        return ended.code
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 2
+    return 0

@@ -1,0 +1,171 @@
+"""``verify``, ``approve``, ``show``: who vouches for what."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safeai_git.commands.check import endpoints
+from safeai_git.commands.session import Session
+from safeai_git.core.envelope import Envelope, Opened, check_envelope
+from safeai_git.core.errors import FormatError, RepositoryError, WrongUse
+from safeai_git.core.display import safe_text
+from safeai_git.core.trust import Refusal
+from safeai_git.core.verdict import APPROVAL_NAMESPACE, VERDICT_NAMESPACE, Claim, parse_statement
+from safeai_git.git.notes import Notes
+from safeai_git.git.store import read_commit
+from safeai_git.keys.ed25519 import verify as verify_signature
+from safeai_git.report import data, text
+from safeai_git.seal import Sealer
+from safeai_git.trust import Trust
+from safeai_git.verify import Verifier
+
+
+def verify(session: Session, revisions: str, *, policy: Path | None, everything: bool) -> int:
+    """Verify a range; without one, everything since the policy was introduced. 0 when each commit passes."""
+    base, head = endpoints(session, revisions) if revisions else _since_policy(session)
+    verifier = Verifier(session.repository, session.trust(policy))
+    total = passed = governed = 0
+    failed: list[str] = []
+    style = session.style
+    if not revisions:
+        session.say(f"trust root: {base[:12]}, the commit that introduced .safeai/policy.yaml")
+    results = []
+    for result in verifier.range(base, head):
+        total += 1
+        passed += result.passes
+        governed += result.status != "not-governed"
+        if not result.passes:
+            failed.append(result.commit)
+        if session.output_format == "jsonl":
+            session.data(data.verification(result))
+        elif session.output_format == "json":
+            results.append(data.verification(result))
+        elif everything or not result.passes or (result.status == "valid" and total <= 1000):
+            subject = read_commit(session.repository.store, result.commit).text.split("\n", 1)[0]
+            session.say(text.verification(result, style, subject))
+        if total % 500 == 0:
+            session.progress(f"{total:,} commits verified")
+    decision = "allow" if passed == total else "deny"
+    if session.output_format == "json":
+        session.data({"decision": decision, "base": base, "head": head, "commits": results})
+    else:
+        session.say(
+            f"{style.decision(decision)} {total:,} commits, {governed:,} governed, {len(failed):,} without a verdict "
+            f"that lets them pass ({base[:12] or 'the beginning'}..{head[:12]})"
+        )
+    return 0 if decision == "allow" else 1
+
+
+def _since_policy(session: Session) -> tuple[str, str]:
+    """From the newest commit on the first-parent line before which there was no policy, to HEAD."""
+    repository = session.repository
+    head = repository.head()
+    if not head:
+        raise RepositoryError("there are no commits to verify yet", hint="commit something first")
+    introduced = ""
+    at = head
+    trust = session.trust()
+    while at:
+        if trust.at(at).builtin:
+            break
+        introduced = at
+        parents = read_commit(repository.store, at).parents
+        at = parents[0] if parents else ""
+    if not introduced:
+        raise RepositoryError(
+            "HEAD has no .safeai/policy.yaml, so there is nothing to verify against",
+            hint="'safeai-git init' writes one; or name a range: safeai-git verify BASE..HEAD",
+        )
+    return introduced, head
+
+
+def approve(session: Session, revision: str, *, reason: str) -> int:
+    """Sign an approval of a commit, of a range's net change, or of the staged tree."""
+    signer = session.need_signer()
+    gate = session.gate(replay=False)
+    if ".." in revision:
+        base, head = endpoints(session, revision)
+        judged = [one for one in gate.range(base, head) if one.verdict.decision == "review"]
+        if not judged:
+            raise WrongUse(f"nothing in {revision} needs an approval", hint="'safeai-git check --range' shows what does")
+    else:
+        judged = [gate.commit(session.repository.commit_id(revision)) if revision else gate.staged()]
+    sealer = Sealer(session.repository, signer)
+    for one in judged:
+        proposal = one.verdict.proposal
+        if one.verdict.decision == "deny":
+            session.note("safeai-git: the policy denies this change; an approval does not lift that")
+        envelope = sealer.approve(one, reason)
+        answer = one.trust.keyring.trusts(signer.key_id, APPROVAL_NAMESPACE, one.stamp.time)
+        if session.output_format != "text":
+            session.data({"tree": proposal.tree, "base_tree": proposal.base_tree, "envelope": envelope.digest})
+        session.say(f"approved: tree {proposal.tree[:12]} (from {proposal.base_tree[:12] or 'nothing'}), key {signer.key_id}")
+        if isinstance(answer, Refusal):
+            session.note(f"safeai-git: this approval will not count: {answer.message}")
+            session.note("  hint: list the key in .safeai/allowed_signers with namespaces=\"safeai-approval\"")
+    return 0
+
+
+def show(session: Session, revision: str) -> int:
+    """Show what is kept about a commit: every verdict and approval, and what it is worth here. 1 when there is none."""
+    repository = session.repository
+    name = repository.commit_id(revision or "HEAD")
+    commit = read_commit(repository.store, name)
+    trust = session.trust().at(commit.parents[0] if commit.parents else name)
+    notes = Notes(repository)
+    lines = sorted({*notes.lines(name), *notes.lines(commit.tree)})
+    shown = []
+    for line in lines:
+        try:
+            envelope = Envelope.parse(line)
+            claim = parse_statement(envelope.untrusted_payload)
+        except FormatError as error:
+            session.note(f"safeai-git: a line of the note is no envelope: {error.message}")
+            continue
+        shown.append(_shown(session, envelope, claim, trust))
+    if session.output_format != "text":
+        session.data({"commit": name, "tree": commit.tree, "envelopes": shown})
+    elif not shown:
+        session.say(f"nothing is kept about {name[:12]}; 'safeai-git verify' says how to get a verdict")
+    return 0 if shown else 1
+
+
+def _shown(session: Session, envelope: Envelope, claim: Claim, trust: Trust) -> dict[str, object]:
+    purpose = VERDICT_NAMESPACE if claim.kind == "verdict" else APPROVAL_NAMESPACE
+    opened = check_envelope(envelope, trust.keyring, purpose=purpose, at=claim.time, verify=verify_signature)
+    trusted = isinstance(opened, Opened)
+    predicate = claim.data["predicate"]
+    worth = "signature holds, key trusted" if isinstance(opened, Opened) else f"counts for nothing: {opened.message}"
+    style = session.style
+    head = style.decision(claim.decision) if claim.decision else style.bold("APPROVAL")
+    session.say(f"{head} {predicate['time']} envelope {envelope.digest[:16]}")
+    session.say(f"  {style.ok(worth) if trusted else style.bad(safe_text(worth))}")
+    session.say(f"  key {', '.join(one.keyid for one in envelope.signatures)}")
+    session.say(f"  tree {claim.tree[:12]} from {claim.base_tree[:12] or 'nothing'}, policy {claim.policy_digest[:16]}")
+    if claim.kind == "verdict":
+        edits, who = predicate["edits"], predicate["attribution"]
+        session.say(f"  {edits['count']} edits, {edits['total_size']:,} bytes, by {text.author(who['class'], who['agent'])}")
+        session.say(f"  gate {safe_text(predicate['gate'])}, report {predicate['report']['sha256'][:16]}")
+        _show_report(session, predicate["report"]["sha256"], predicate)
+    elif predicate["reason"]:
+        session.say(f"  reason: {safe_text(predicate['reason'])}")
+    return {"digest": envelope.digest, "trusted": trusted, "worth": worth, "statement": claim.data}
+
+
+def _show_report(session: Session, digest: str, predicate: dict[str, Any]) -> None:
+    """All findings if the report is here, else the first ones that the statement carries."""
+    from_statement = predicate["findings"]
+    path = session.repository.private_directory / "reports" / f"{digest}.json"
+    try:
+        findings = json.loads(path.read_bytes())["findings"]
+        complete = True
+    except (OSError, ValueError, KeyError):
+        findings, complete = from_statement["first"], False
+    for one in findings:
+        why = f": {safe_text(one['message'])}" if "message" in one else ""
+        session.say(f"  {one['outcome']:6} {safe_text(one.get('path', ''))} [{safe_text(one['rule'])}]{why}")
+    if not complete and from_statement["count"] > len(findings):
+        session.say(f"  ... {from_statement['count'] - len(findings)} more in the report, which is not here")
+

@@ -1,0 +1,243 @@
+"""What a job sees: an allow-list of mounts, built as bubblewrap arguments.
+
+The root is empty; shown are ``/usr``, a few files of ``/etc``, the toolchain of the running interpreter, the tree, and
+what the policy adds. Never shown: a home folder as a whole, ``/run`` (sockets take connections through a read-only
+mount), another ``/etc``, anything that holds the repository itself. Order matters: later mounts lie on earlier ones.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from safeai_git.core.errors import SandboxUnavailable
+from safeai_git.sandbox.identity import Identity
+from safeai_git.sandbox.port import MIB, Job, Limits
+
+HOME = "/home/sandbox"
+USER_ID = 1000
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount of the sandbox's own
+TEMPORARY = "/tmp"  # noqa: S108 - likewise
+
+PASSED_FROM_ETC = (
+    "ld.so.cache",
+    "alternatives",
+    "mime.types",
+    "localtime",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "pki/tls/certs",
+    "pki/ca-trust/extracted",
+    "ca-certificates/extracted",
+)
+
+OWN_FILES = {
+    "/etc/passwd": f"root:x:0:0:root:/root:/bin/sh\nsandbox:x:{USER_ID}:{USER_ID}:sandbox:{HOME}:/bin/sh\n"
+    "nobody:x:65534:65534:nobody:/:/bin/false\n",
+    "/etc/group": f"root:x:0:\nsandbox:x:{USER_ID}:\nnogroup:x:65534:\n",
+    "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "/etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files\n",
+}
+"""Written for the sandbox, so that the host's users and network names stay out."""
+
+_ALIASES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+_NEVER_BENEATH = tuple(map(Path, ("/proc", "/sys", "/dev", "/run", "/var/run", "/boot")))
+_HOMES = tuple(map(Path, ("/root", "/home", "/var/lib", "/tmp", "/var/tmp", "/etc")))  # noqa: S108
+_SECRET_FOLDERS = frozenset(
+    {".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".git", ".safeai", "gcloud"}
+)
+_POINTS = tuple(
+    map(
+        Path,
+        ("/usr/bin", "/usr/lib", "/etc", "/dev", "/proc", TEMPORARY, HOME, *(f"/{a}" for a in _ALIASES)),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A place of the host and where it appears."""
+
+    source: Path
+    target: Path
+
+
+def check_mount_point(job: Job) -> None:
+    """Refuse to put the tree where it would hide or be hidden by what the sandbox itself mounts.
+
+    Raises:
+        SandboxUnavailable: With the job's path.
+    """
+    place = job.mount_at
+    if not place.is_absolute() or ".." in place.parts:
+        raise SandboxUnavailable(
+            f"{place} is not an absolute path to mount a tree at", hint="give the repository's root"
+        )
+    inside = [point for point in (*_NEVER_BENEATH, Path("/etc")) if place.is_relative_to(point)]
+    inside = [
+        point for point in inside if not place.is_relative_to(SHARED_MEMORY) or place == Path(SHARED_MEMORY)
+    ]
+    if place.parts[1:2] and place.parts[1] in _ALIASES:
+        inside.append(Path("/", place.parts[1]))
+    above = [point for point in _POINTS if point.is_relative_to(place)]
+    if inside or above:
+        raise SandboxUnavailable(
+            f"a repository at {place} would lie across {(inside or above)[0]}, which the sandbox needs",
+            hint="clone it into a folder of its own",
+        )
+
+
+def policy_mounts(job: Job, identity: Identity | None) -> list[Mount]:
+    """The mounts that the policy asks for, or a refusal that names the one it cannot have.
+
+    Args:
+        job: With the paths.
+        identity: Who must be able to reach them; ``None`` for the caller.
+
+    Raises:
+        SandboxUnavailable: A path is missing, shows more than a toolchain, or lies where the tree has its own content.
+    """
+    return [Mount(_checked(path, job, identity), path) for path in job.read_only]
+
+
+def _checked(path: Path, job: Job, identity: Identity | None) -> Path:
+    def refuse(why: str, hint: str) -> SandboxUnavailable:
+        return SandboxUnavailable(f"check {job.name}: {path} cannot be shown read-only: {why}", hint=hint)
+
+    if not path.is_absolute() or ".." in path.parts:
+        raise refuse("it is not an absolute path", "write the path in full")
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise refuse(
+            str(error), "install it on this machine, or take it out of the policy's read_only"
+        ) from error
+    narrower = "name the folder of the toolchain itself"
+    if real.is_relative_to(job.tree.resolve()):
+        raise refuse("it is part of the proposed tree", narrower)
+    for candidate in (path, real):
+        if holder := _too_wide(candidate, job):
+            raise refuse(f"that would show {holder}", narrower)
+    if path.is_relative_to(job.mount_at) and (taken := _taken(job, path)):
+        raise refuse(f"the proposed tree has {taken} of its own", "take it out of the policy, or out of git")
+    if identity is not None and (closed := closed_folder(real)):
+        raise refuse(
+            f"the user that root runs checks as cannot enter {closed}", "run safeai-git as an ordinary user"
+        )
+    return real
+
+
+def closed_folder(path: Path) -> Path | None:
+    """The first folder on the way to `path` that others than its owner and group cannot pass."""
+    return next(
+        (folder for folder in reversed(path.parents) if not folder.stat().st_mode & stat.S_IXOTH), None
+    )
+
+
+def _too_wide(path: Path, job: Job) -> str:
+    """What a mount of this path would give away; empty when nothing."""
+    wide = (*_NEVER_BENEATH, *_HOMES, *map(Path, _own_homes()), Path("/etc"))
+    if _SECRET_FOLDERS & set(path.parts) or (path / ".git").exists():
+        return "what is kept secret there"
+    if beneath := [point for point in (*_NEVER_BENEATH, Path("/etc")) if path.is_relative_to(point)]:
+        return str(beneath[0])
+    if above := [point for point in wide if point.is_relative_to(path)]:
+        return str(above[0])
+    if path.parent == Path("/home"):
+        return f"the home folder {path}"
+    return "the repository itself" if job.mount_at.is_relative_to(path) else ""
+
+
+def _own_homes() -> Iterator[str]:
+    for name in ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "GNUPGHOME"):
+        if (value := os.environ.get(name, "")).startswith("/"):
+            yield os.path.realpath(value)
+
+
+def _taken(job: Job, path: Path) -> str:
+    """The part of `path` that the tree itself holds where a mount point must be made; links count as held."""
+    here = job.tree
+    parts = path.relative_to(job.mount_at).parts
+    for part in parts[:-1]:
+        here /= part
+        if here.is_symlink() or (here.exists() and not here.is_dir()):
+            return str(here.relative_to(job.tree))
+    here = job.tree.joinpath(*parts)
+    if not os.path.lexists(here) or (here.is_dir() and not here.is_symlink() and not any(here.iterdir())):
+        return ""
+    return str(here.relative_to(job.tree))
+
+
+def toolchain_mounts(job: Job, identity: Identity | None) -> list[Mount]:
+    """The running interpreter and its environment, as far as they can be shown without showing anything else.
+
+    What lies in a home folder, beneath the repository's parent, or where the tree has its own content is left out: the
+    policy's ``read_only`` is how a team asks for it.
+    """
+    mounts: list[Mount] = []
+    shown = [Path("/usr")]
+    interpreter = Path(sys.executable).resolve()
+    for prefix in dict.fromkeys((sys.base_prefix, sys.prefix)):
+        place = Path(prefix)
+        if len(place.parts) < 3 or any(place.is_relative_to(one) for one in shown):
+            continue
+        in_a_home = any(place.is_relative_to(home) for home in (*_HOMES, *_own_homes()))
+        if in_a_home and not place.is_relative_to(job.mount_at):
+            continue
+        try:
+            real = _checked(place, job, identity)
+        except SandboxUnavailable:
+            continue
+        shown.append(real)
+        mounts.append(Mount(real, place))
+    return mounts if any(interpreter.is_relative_to(one) for one in shown) else []
+
+
+def scratch_sizes(limits: Limits) -> dict[str, int]:
+    """Bytes of each RAM-backed folder of the sandbox."""
+    quarter = max(limits.scratch_bytes // 4, MIB)
+    return {SHARED_MEMORY: quarter, TEMPORARY: 2 * quarter, HOME: quarter}
+
+
+def root_arguments(limits: Limits, own_files: dict[str, int]) -> Iterator[str]:
+    """Everything but the tree and what lies on it.
+
+    Args:
+        limits: For the sizes.
+        own_files: An open descriptor for each of `OWN_FILES`.
+    """
+    yield from ("--ro-bind", "/usr", "/usr")
+    for alias in _ALIASES:
+        place = Path("/", alias)
+        if place.is_symlink():
+            yield from ("--symlink", str(place.readlink()), f"/{alias}")
+        elif place.is_dir():
+            yield from ("--ro-bind", f"/{alias}", f"/{alias}")
+    for name in PASSED_FROM_ETC:
+        if (real := Path(os.path.realpath(f"/etc/{name}"))).exists():
+            yield from ("--ro-bind", str(real), f"/etc/{name}")
+    for target, descriptor in own_files.items():
+        yield from ("--ro-bind-data", str(descriptor), target)
+    sizes = scratch_sizes(limits)
+    yield from ("--dev", "/dev")
+    yield from ("--size", str(sizes[SHARED_MEMORY]), "--perms", "1777", "--tmpfs", SHARED_MEMORY)
+    # bubblewrap leaves /proc/sys writable to whoever is root outside (see identity)
+    yield from ("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys")
+    yield from ("--size", str(sizes[TEMPORARY]), "--perms", "1777", "--tmpfs", TEMPORARY)
+    yield from ("--size", str(sizes[HOME]), "--perms", "0700", "--tmpfs", HOME)
+
+
+def tree_arguments(job: Job, mounts: list[Mount]) -> Iterator[str]:
+    """The tree over the repository's own path, the read-only mounts, and then nothing more can change."""
+    outside = [mount for mount in mounts if not mount.target.is_relative_to(job.mount_at)]
+    inside = [mount for mount in mounts if mount.target.is_relative_to(job.mount_at)]
+    for mount in outside:
+        yield from ("--ro-bind", str(mount.source), str(mount.target))
+    yield from ("--bind", str(job.tree), str(job.mount_at))
+    for mount in inside:
+        yield from ("--ro-bind", str(mount.source), str(mount.target))
+    yield from ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(job.mount_at))

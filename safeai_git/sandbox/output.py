@@ -1,0 +1,47 @@
+"""What a job prints: hashed whole, kept as far as it is bounded."""
+
+from __future__ import annotations
+
+import hashlib
+
+KEPT_AT_EACH_END = 32 * 1024
+
+
+class Output:
+    """Takes pieces of output until a limit.
+
+    ``total`` is the number of bytes taken, ``full`` whether there were more. The digest is over what was taken.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.total = 0
+        self.full = False
+        self._limit = limit
+        self._digest = hashlib.sha256()
+        self._head = bytearray()
+        self._tail = bytearray()
+
+    def take(self, piece: bytes) -> bytes:
+        """Add a piece; gives back the part of it that fitted."""
+        room = self._limit - self.total
+        if len(piece) > room:
+            self.full = True
+            piece = piece[:room]
+        self.total += len(piece)
+        self._digest.update(piece)
+        into_head = KEPT_AT_EACH_END - len(self._head)
+        self._head += piece[:into_head]
+        self._tail += piece[into_head:]
+        del self._tail[:-KEPT_AT_EACH_END]
+        return piece
+
+    @property
+    def sha256(self) -> str:
+        """In hex."""
+        return self._digest.hexdigest()
+
+    def text(self) -> bytes:
+        """All of it, or its beginning and end with a line between that says how much is missing."""
+        missing = self.total - len(self._head) - len(self._tail)
+        middle = b"\n[%d bytes left out here]\n" % missing if missing else b""
+        return bytes(self._head) + middle + bytes(self._tail)

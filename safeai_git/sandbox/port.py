@@ -1,0 +1,152 @@
+"""What a sandbox is to the rest of the product: a job goes in, an outcome comes out.
+
+A backend promises the isolation that its `Isolation` states, or raises `SandboxUnavailable` before anything of the job
+was executed. It has no switch that turns isolation off. Levels: A and B are namespaces (A with a disk quota that the
+kernel keeps), C is Landlock with seccomp; there is no level under which a job runs unconfined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one job may use. Past any of them it is stopped, and a stopped job never counts as a pass.
+
+    Attributes:
+        wall_seconds: From start to end.
+        cpu_seconds: Of each process.
+        memory_bytes: Of all processes together (shared pages counted once), and the data segment of each.
+        processes: Processes and threads at one time.
+        file_bytes: Of each file it writes.
+        open_files: Of each process; never more than the caller may have itself.
+        output_bytes: What it may print.
+        scratch_bytes, scratch_files: What it may add to the tree, in bytes and in entries; half as many bytes again
+            fit into ``/tmp``, a quarter each into its home and ``/dev/shm``.
+    """
+
+    wall_seconds: float = 300.0
+    cpu_seconds: int = 1800
+    memory_bytes: int = 2048 * MIB
+    processes: int = 512
+    file_bytes: int = 1024 * MIB
+    open_files: int = 4096
+    output_bytes: int = 16 * MIB
+    scratch_bytes: int = 2048 * MIB
+    scratch_files: int = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One command to run on one tree.
+
+    Attributes:
+        name: For messages.
+        argv: The command; a policy's line of shell is ``("/bin/sh", "-c", line)``.
+        tree: The materialised tree, writable, the job's alone, not reused by another.
+        mount_at: Where it appears inside: the repository's own path, so that an editable install finds it.
+        environment: Variables on top of the fixed ones; who may choose them is the caller's to decide.
+        limits: See there.
+        read_only: Absolute paths of the host that are shown inside at the same place, unwritable.
+        commit_time: Seconds since 1970, given as ``SOURCE_DATE_EPOCH``.
+        tree_entries, tree_bytes: What the tree holds at the start; allowed on top of the limits.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    tree: Path
+    mount_at: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = Limits()
+    read_only: tuple[Path, ...] = ()
+    commit_time: int = 0
+    tree_entries: int = 0
+    tree_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was observed of a job.
+
+    Attributes:
+        exit_code: The command's own; 128 + n when signal n ended it, as in a shell. ``None`` when it was stopped.
+        signal: The signal it was stopped with, ``None`` when it ended by itself.
+        limit_hit: ``wall``, ``cpu``, ``memory``, ``output``, ``scratch`` or ``files``; ``None`` when none was.
+        seconds: Wall clock.
+        output: Standard output and error in the order of arrival: all, or the beginning and the end.
+        output_bytes, output_sha256: Of everything that was read from it (hex).
+    """
+
+    exit_code: int | None
+    signal: int | None
+    limit_hit: str | None
+    seconds: float
+    output: bytes
+    output_bytes: int
+    output_sha256: str
+
+    @property
+    def passed(self) -> bool:
+        """It ended by itself, within its limits, with 0."""
+        return self.exit_code == 0 and self.signal is None and self.limit_hit is None
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What stood around a job, for the evidence.
+
+    Attributes:
+        level: ``A``, ``B`` or ``C``.
+        backend: Its name and version.
+        backend_sha256: Of the program, in hex.
+        kernel: Release of the running kernel.
+        policy_digest: SHA-256, hex, of everything that decides what a job may do: mounts, filter, probes.
+        degraded: What this machine cannot give, although the level usually does.
+    """
+
+    level: str
+    backend: str
+    backend_sha256: str
+    kernel: str
+    policy_digest: str
+    degraded: tuple[str, ...] = ()
+
+
+class Backend(Protocol):
+    """Runs jobs in isolation."""
+
+    @property
+    def isolation(self) -> Isolation:
+        """What it gives, as its self-test found it on this machine."""
+
+    def run(self, job: Job, *, on_output: Callable[[bytes], None] | None = None) -> Outcome:
+        """Run a job to its end; nothing of it is left running when this returns or raises.
+
+        Args:
+            job: What to run.
+            on_output: Given each piece of output as it arrives, control characters and all.
+
+        Raises:
+            SandboxUnavailable: It was not executed.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One backend as ``doctor`` shows it: its isolation, or why there is none and the line that mends it."""
+
+    name: str
+    isolation: Isolation | None
+    reason: str = ""
+    hint: str = ""
+
+    @property
+    def available(self) -> bool:
+        """Whether jobs can run in it."""
+        return self.isolation is not None

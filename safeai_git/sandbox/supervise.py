@@ -1,0 +1,290 @@
+"""Runs one bubblewrap process and everything beneath it, to the end or to a limit.
+
+Bubblewrap says on its status pipe which process is the sandbox's first and, later, with which code the command ended
+(the command cannot reach that pipe). It waits behind another pipe until the first process is held by a descriptor, so
+that no reused process id can mislead. That process is the init of a process namespace: when it is gone, the kernel has
+ended everything in there, so waiting for it is the proof that nothing is left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safeai_git.core.errors import SandboxUnavailable
+from safeai_git.sandbox.identity import Identity
+from safeai_git.sandbox.output import Output
+from safeai_git.sandbox.port import Job, Outcome
+from safeai_git.sandbox.usage import Usage
+
+_PIECE = 64 * 1024
+_LARGEST_STATUS = 64 * 1024
+_LONGEST_END_SECONDS = 30.0
+_CPU_LIMIT_EXIT = 128 + 24
+"""As bubblewrap and shells report SIGXCPU."""
+
+
+class NotStarted(SandboxUnavailable):
+    """The sandbox could not be set up, so nothing was executed. ``said`` is what bubblewrap printed."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"the sandbox could not be set up: {said.strip() or 'no reason given'}")
+        self.said = said.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start the process.
+
+    Attributes:
+        argv: From the descriptors of the status pipe and of the pipe that it waits on, to the whole command line.
+        environment: All of it.
+        descriptors: Others that it inherits.
+        identity: Who it starts as; ``None`` for the caller.
+    """
+
+    argv: Callable[[int, int], Sequence[str]]
+    environment: dict[str, str]
+    descriptors: tuple[int, ...]
+    identity: Identity | None
+
+
+def run(launch: Launch, job: Job, *, on_output: Callable[[bytes], None] | None = None) -> Outcome:
+    """Run it; nothing is left running when this returns or raises, an interrupt from the keyboard included.
+
+    Raises:
+        NotStarted: It ended before the command was executed.
+        SandboxUnavailable: It could not be started, or not be stopped.
+    """
+    with ExitStack() as stack:
+        begun = time.monotonic()
+        supervised = _start(launch, job, stack, on_output)
+        try:
+            limit_hit = supervised.watch(begun + job.limits.wall_seconds)
+        finally:
+            supervised.end()
+        return supervised.outcome(limit_hit, time.monotonic() - begun)
+
+
+def _start(
+    launch: Launch, job: Job, stack: ExitStack, on_output: Callable[[bytes], None] | None
+) -> _Supervised:
+    ours: list[int] = []
+    theirs: list[int] = []
+    for reading_is_ours in (True, True, False):  # output, status, go
+        reading, writing = os.pipe()
+        ours.append(reading if reading_is_ours else writing)
+        theirs.append(writing if reading_is_ours else reading)
+    for descriptor in ours:
+        stack.callback(os.close, descriptor)
+    try:
+        uid, gid = (launch.identity.uid, launch.identity.gid) if launch.identity else (None, None)
+        process = subprocess.Popen(  # noqa: S603 - running foreign commands, confined, is what this is for
+            launch.argv(theirs[1], theirs[2]),
+            env=launch.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=theirs[0],
+            stderr=theirs[0],
+            close_fds=True,
+            pass_fds=(theirs[1], theirs[2], *launch.descriptors),
+            start_new_session=True,
+            cwd="/",
+            umask=0o022,
+            user=uid,
+            group=gid,
+            extra_groups=None if launch.identity is None else [],
+        )
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"the sandbox could not be started: {error}",
+            hint="run safeai-git as an ordinary user"
+            if launch.identity
+            else "see 'safeai-git doctor' for what is missing",
+        ) from error
+    finally:
+        for descriptor in theirs:
+            os.close(descriptor)
+    return _Supervised(process, job, stack, (ours[0], ours[1], ours[2]), on_output)
+
+
+class _Supervised:
+    """A started sandbox."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        job: Job,
+        stack: ExitStack,
+        descriptors: tuple[int, int, int],
+        on_output: Callable[[bytes], None] | None,
+    ) -> None:
+        self._process = process
+        self._job = job
+        self._stack = stack
+        self._output_end, self._status_end, self._go = descriptors
+        self._on_output = on_output
+        self._output = Output(job.limits.output_bytes)
+        self._status = b""
+        self._first: int | None = None
+        self._usage: Usage | None = None
+        self._open = {self._output_end, self._status_end}
+        self._selector = stack.enter_context(selectors.DefaultSelector())
+        self._stopped = False
+        self._released = False
+        self._finished = False
+        for descriptor in self._open:
+            self._selector.register(descriptor, selectors.EVENT_READ)
+
+    def watch(self, deadline: float) -> str | None:
+        """Until it has ended by itself or a limit is passed; gives back which."""
+        self._selector.register(own := self._hold(self._process.pid), selectors.EVENT_READ)
+        while True:
+            now = time.monotonic()
+            if now >= deadline:
+                return "wall"
+            ready = [key.fd for key, _ in self._selector.select(min(deadline - now, 0.05))]
+            self._read(ready)
+            if self._output.full:
+                return "output"
+            if own in ready:
+                self._finished = True
+                return None
+            if self._usage is not None and (hit := self._usage.exceeded()):
+                return hit
+
+    def end(self) -> None:
+        """Stop whatever still runs, wait until the kernel says it is gone, and read what it left in the pipes."""
+        deadline = time.monotonic() + _LONGEST_END_SECONDS
+        if not self._finished:
+            self._stopped = True
+            # Without its first process known there would be nothing to wait for; bubblewrap names it at once.
+            while self._first is None and self._status_end in self._open and time.monotonic() < deadline:
+                self._read([key.fd for key, _ in self._selector.select(1.0)], quietly=True)
+            self._process.kill()
+        if self._first is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._first, signal.SIGKILL)
+        try:
+            self._process.wait(_LONGEST_END_SECONDS)
+            gone = self._first is None or _ended(self._first, deadline)
+        except subprocess.TimeoutExpired:
+            gone = False
+        while gone and self._open and time.monotonic() < deadline:
+            self._read([key.fd for key, _ in self._selector.select(1.0)], quietly=self._stopped)
+        if not gone or self._open:
+            raise SandboxUnavailable(
+                f"check {self._job.name} does not end although it was killed: a process hangs in the kernel",
+                hint="look for a broken disk or network mount, or restart the machine",
+            )
+
+    def outcome(self, limit_hit: str | None, seconds: float) -> Outcome:
+        """What there is to say, after `end`."""
+        code = None
+        if limit_hit is None and self._output.full:
+            limit_hit = "output"
+        if limit_hit is None:
+            code = self._exit_code()
+            if code == _CPU_LIMIT_EXIT:
+                code, limit_hit = None, "cpu"
+        return Outcome(
+            exit_code=code,
+            signal=None
+            if limit_hit is None
+            else int(signal.SIGKILL if limit_hit != "cpu" else signal.SIGXCPU),
+            limit_hit=limit_hit,
+            seconds=seconds,
+            output=self._output.text(),
+            output_bytes=self._output.total,
+            output_sha256=self._output.sha256,
+        )
+
+    def _exit_code(self) -> int:
+        told = [found["exit-code"] for found in _documents(self._status) if "exit-code" in found]
+        if told and told[0] == self._process.returncode:
+            return int(told[0])
+        if self._released and self._process.returncode < 0:
+            raise SandboxUnavailable(
+                f"check {self._job.name} was ended from outside, by signal {-self._process.returncode}",
+                hint="try again; if it was the kernel for want of memory, lower memory_bytes of the check",
+            )
+        raise NotStarted(self._output.text().decode("utf-8", "replace"))
+
+    def _hold(self, pid: int) -> int:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            raise
+        except OSError as error:
+            raise SandboxUnavailable(
+                f"a process cannot be held by a descriptor: {error}", hint="Linux 5.3 or newer is needed"
+            ) from error
+        self._stack.callback(os.close, descriptor)
+        return descriptor
+
+    def _read(self, ready: list[int], *, quietly: bool = False) -> None:
+        if self._output_end in ready and self._output_end in self._open:
+            piece = os.read(self._output_end, _PIECE)
+            if not piece:
+                self._close(self._output_end)
+            fitted = self._output.take(piece)
+            if fitted and self._on_output is not None and not quietly:
+                self._on_output(fitted)
+        if self._status_end in ready and self._status_end in self._open:
+            self._read_status()
+
+    def _read_status(self) -> None:
+        piece = os.read(self._status_end, _PIECE)
+        self._status += piece
+        if not piece or len(self._status) > _LARGEST_STATUS:
+            self._close(self._status_end)
+        pids = [int(found["child-pid"]) for found in _documents(self._status) if "child-pid" in found]
+        if pids and self._first is None:
+            with suppress(ProcessLookupError, FileNotFoundError):  # gone already: its set-up failed
+                descriptor = self._hold(pids[0])
+                if _parent(pids[0]) == self._process.pid:
+                    self._first = descriptor
+                    self._usage = Usage(pids[0], self._job)
+            if not self._stopped:
+                self._released = True
+                with suppress(BrokenPipeError):
+                    os.write(self._go, b"1")
+
+    def _close(self, descriptor: int) -> None:
+        self._selector.unregister(descriptor)
+        self._open.discard(descriptor)
+
+
+def _parent(pid: int) -> int:
+    # proc(5): the name, in brackets, can hold anything; the parent is the second field after it
+    return int(Path("/proc", str(pid), "stat").read_bytes().rpartition(b")")[2].split()[1])
+
+
+def _ended(process: int, deadline: float) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(process, selectors.EVENT_READ)
+        return bool(selector.select(max(0.0, deadline - time.monotonic())))
+
+
+def _documents(text: bytes) -> list[dict[str, Any]]:
+    """The JSON objects that are complete so far, one after the other."""
+    found: list[dict[str, Any]] = []
+    rest = text.decode("utf-8", "replace").lstrip()
+    decoder = json.JSONDecoder()
+    while rest:
+        try:
+            value, end = decoder.raw_decode(rest)
+        except ValueError:
+            break
+        if isinstance(value, dict):
+            found.append(value)
+        rest = rest[end:].lstrip()
+    return found
