@@ -39,7 +39,7 @@ def guarded(action: Callable[[], int]) -> int:
         _say(f"safeai-git: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         _say("  hint: no decision was made; check free space and permissions, then try again")
         return UNDECIDED
-    except Exception as error:  # noqa: BLE001 - the last line of defence: an unknown fault must not let a change pass
+    except Exception as error:
         if os.environ.get("SAFEAI_DEBUG"):
             raise
         _say(f"safeai-git: a fault of the program: {type(error).__name__}: {error}")
@@ -49,7 +49,7 @@ def guarded(action: Callable[[], int]) -> int:
 
 def _say(text: str) -> None:
     try:
-        print(text, file=sys.stderr)  # noqa: T201 - this is the command line
+        print(text, file=sys.stderr)
     except OSError:
         return
 

@@ -21,7 +21,10 @@ keys_app = typer.Typer(help="The Governor's signing keys.", no_args_is_help=True
 app.add_typer(keys_app, name="keys")
 
 DATA_DIRECTORY = Annotated[
-    Path, typer.Option("--data-dir", envvar="SAFEAI_DATA_DIR", metavar="FOLDER", help="The Governor's data folder.")
+    Path,
+    typer.Option(
+        "--data-dir", envvar="SAFEAI_DATA_DIR", metavar="FOLDER", help="The Governor's data folder."
+    ),
 ]
 
 
@@ -33,7 +36,9 @@ def root() -> None:
 @keys_app.command("generate")
 def keys_generate(
     data_directory: DATA_DIRECTORY,
-    key_id: Annotated[str, typer.Option("--key-id", metavar="NAME", help="The key's name in file names.")] = "default",
+    key_id: Annotated[
+        str, typer.Option("--key-id", metavar="NAME", help="The key's name in file names.")
+    ] = "default",
 ) -> None:
     """Make an Ed25519 key pair in FOLDER/keys; one that is there is never overwritten."""
     from safeai_git.commands import keyring

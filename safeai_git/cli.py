@@ -45,15 +45,22 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(keys_app, name="keys")
 app.add_typer(hook_app, name="hook")
 
-FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json or jsonl for programs.")]
-PolicyOption = Annotated[
-    Path | None, typer.Option("--policy", metavar="FILE", help="Judge by this file instead of the repository's policy.")
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="text for people, json or jsonl for programs.")
 ]
-AtOption = Annotated[str, typer.Option("--at", metavar="REV", help="The commit whose policy is meant (default: HEAD).")]
-AgentOption = Annotated[str, typer.Option("--agent", metavar="NAME", help="The agent that wrote the change, if you know.")]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option("--policy", metavar="FILE", help="Judge by this file instead of the repository's policy."),
+]
+AtOption = Annotated[
+    str, typer.Option("--at", metavar="REV", help="The commit whose policy is meant (default: HEAD).")
+]
+AgentOption = Annotated[
+    str, typer.Option("--agent", metavar="NAME", help="The agent that wrote the change, if you know.")
+]
 
 
-class _Ended(Exception):  # noqa: N818 - not an error: carries an exit code through typer
+class _Ended(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
@@ -76,7 +83,7 @@ def _session(output_format: Format) -> Session:
 _folder: list[Path] = []
 
 
-def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
+def _version(value: bool) -> None:
     if value:
         typer.echo(f"safeai-git {__version__}")
         raise typer.Exit
@@ -85,7 +92,8 @@ def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
 @app.callback()
 def root(
     folder: Annotated[
-        Path | None, typer.Option("-C", metavar="FOLDER", help="Run as if started in this folder.", show_default=False)
+        Path | None,
+        typer.Option("-C", metavar="FOLDER", help="Run as if started in this folder.", show_default=False),
     ] = None,
     version: Annotated[  # noqa: ARG001 - typer needs the parameter
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
@@ -97,7 +105,9 @@ def root(
 
 @app.command()
 def init(
-    yes: Annotated[bool, typer.Option("--yes", help="Agree to every question, e.g. to run before another hook.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Agree to every question, e.g. to run before another hook.")
+    ] = False,
     hooks: Annotated[bool, typer.Option("--hooks/--no-hooks", help="Install the git hooks too.")] = True,
 ) -> None:
     """Set this clone up: policy, signing key, allowed signers, hooks, and notes that travel.
@@ -113,19 +123,32 @@ def init(
 @app.command()
 def check(
     revisions: Annotated[
-        str, typer.Option("--range", metavar="BASE..HEAD", help="Judge these commits, their net change and the merge.")
+        str,
+        typer.Option(
+            "--range", metavar="BASE..HEAD", help="Judge these commits, their net change and the merge."
+        ),
     ] = "",
     patch: Annotated[
         Path | None, typer.Option("--patch", metavar="FILE", help="Judge a patch ('-' for standard input).")
     ] = None,
-    base: Annotated[str, typer.Option("--base", metavar="REV", help="What the patch applies to (default: HEAD).")] = "",
-    replay: Annotated[bool, typer.Option("--replay/--no-replay", help="Run the policy's checks in the sandbox.")] = True,
+    base: Annotated[
+        str, typer.Option("--base", metavar="REV", help="What the patch applies to (default: HEAD).")
+    ] = "",
+    replay: Annotated[
+        bool, typer.Option("--replay/--no-replay", help="Run the policy's checks in the sandbox.")
+    ] = True,
     sign: Annotated[
         bool | None,
-        typer.Option("--sign/--no-sign", help="Sign the verdicts (default: if a key is configured).", show_default=False),
+        typer.Option(
+            "--sign/--no-sign",
+            help="Sign the verdicts (default: if a key is configured).",
+            show_default=False,
+        ),
     ] = None,
     agent: AgentOption = "",
-    branch: Annotated[str, typer.Option("--branch", metavar="NAME", help="The change's branch, as CI knows it.")] = "",
+    branch: Annotated[
+        str, typer.Option("--branch", metavar="NAME", help="The change's branch, as CI knows it.")
+    ] = "",
     policy: PolicyOption = None,
     output_format: FormatOption = Format.text,
 ) -> None:
@@ -159,15 +182,21 @@ def replay(
     from safeai_git.core.errors import WrongUse
 
     if bool(revision) == staged:
-        raise WrongUse("name a commit or say --staged, one of the two", hint="for example: safeai-git replay HEAD")
+        raise WrongUse(
+            "name a commit or say --staged, one of the two", hint="for example: safeai-git replay HEAD"
+        )
     session = _session(output_format)
     _end(session, lambda: command.replay(session, revision, only=only, show_output=not quiet))
 
 
 @app.command()
 def verify(
-    revisions: Annotated[str, typer.Argument(metavar="[BASE..HEAD]", help="Default: since the policy was introduced.")] = "",
-    everything: Annotated[bool, typer.Option("--all", help="Show commits that are not governed too.")] = False,
+    revisions: Annotated[
+        str, typer.Argument(metavar="[BASE..HEAD]", help="Default: since the policy was introduced.")
+    ] = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show commits that are not governed too.")
+    ] = False,
     policy: PolicyOption = None,
     output_format: FormatOption = Format.text,
 ) -> None:
@@ -184,7 +213,9 @@ def verify(
 
 @app.command()
 def approve(
-    revision: Annotated[str, typer.Argument(metavar="[REV]", help="A commit or BASE..HEAD; default: what is staged.")] = "",
+    revision: Annotated[
+        str, typer.Argument(metavar="[REV]", help="A commit or BASE..HEAD; default: what is staged.")
+    ] = "",
     reason: Annotated[str, typer.Option("--reason", "-m", help="Why; it is signed too.")] = "",
     output_format: FormatOption = Format.text,
 ) -> None:
@@ -227,7 +258,9 @@ def explain(
 
 @app.command()
 def scope(
-    for_agent: Annotated[bool, typer.Option("--for-agent", help="As text to tell an agent before it starts.")] = False,
+    for_agent: Annotated[
+        bool, typer.Option("--for-agent", help="As text to tell an agent before it starts.")
+    ] = False,
     agent: AgentOption = "",
     policy: PolicyOption = None,
     output_format: FormatOption = Format.text,
@@ -249,7 +282,9 @@ def doctor(output_format: FormatOption = Format.text) -> None:
 
 
 @policy_app.command("show")
-def policy_show(at: AtOption = "", policy: PolicyOption = None, output_format: FormatOption = Format.text) -> None:
+def policy_show(
+    at: AtOption = "", policy: PolicyOption = None, output_format: FormatOption = Format.text
+) -> None:
     """Show the policy in force, every default written out."""
     from safeai_git.commands import policies
 
@@ -259,7 +294,9 @@ def policy_show(at: AtOption = "", policy: PolicyOption = None, output_format: F
 
 @policy_app.command("lint")
 def policy_lint(
-    path: Annotated[Path | None, typer.Argument(help="Default: .safeai/policy.yaml of the working tree.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(help="Default: .safeai/policy.yaml of the working tree.")
+    ] = None,
     output_format: FormatOption = Format.text,
 ) -> None:
     """Check a policy file; everything that is wrong is shown with its line."""
@@ -292,7 +329,8 @@ def policy_schema() -> None:
 
 
 KeyFolder = Annotated[
-    Path | None, typer.Option("--folder", metavar="FOLDER", help="Where the keys are (default: your own key folder).")
+    Path | None,
+    typer.Option("--folder", metavar="FOLDER", help="Where the keys are (default: your own key folder)."),
 ]
 KeyName = Annotated[str, typer.Option("--key-id", metavar="NAME", help="The key's name in file names.")]
 
@@ -307,7 +345,9 @@ def _key_folder(session: Session, folder: Path | None) -> Path:
 def keys_generate(
     key_id: KeyName = "default",
     folder: KeyFolder = None,
-    passphrase: Annotated[bool, typer.Option("--passphrase", help="Ask for a passphrase (or take SAFEAI_KEY_PASSPHRASE).")] = False,
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Ask for a passphrase (or take SAFEAI_KEY_PASSPHRASE).")
+    ] = False,
     output_format: FormatOption = Format.text,
 ) -> None:
     """Make an Ed25519 key pair: ed25519.NAME.sk (only you can read it) and ed25519.NAME.pub."""
@@ -319,7 +359,9 @@ def keys_generate(
         secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
     _end(
         session,
-        lambda: keyring.make(session, _key_folder(session, folder), key_id, secret.encode() if secret else None),
+        lambda: keyring.make(
+            session, _key_folder(session, folder), key_id, secret.encode() if secret else None
+        ),
     )
 
 
@@ -333,7 +375,9 @@ def keys_list(folder: KeyFolder = None, output_format: FormatOption = Format.tex
 
 
 @keys_app.command("export")
-def keys_export(key_id: KeyName = "default", folder: KeyFolder = None, output_format: FormatOption = Format.text) -> None:
+def keys_export(
+    key_id: KeyName = "default", folder: KeyFolder = None, output_format: FormatOption = Format.text
+) -> None:
     """Print a public key as allowed_signers takes it."""
     from safeai_git.commands import keyring
 
@@ -343,7 +387,9 @@ def keys_export(key_id: KeyName = "default", folder: KeyFolder = None, output_fo
 
 @hook_app.command("install")
 def hook_install(
-    yes: Annotated[bool, typer.Option("--yes", help="Keep a hook that is there and run it before ours.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Keep a hook that is there and run it before ours.")
+    ] = False,
 ) -> None:
     """Install the hooks in this clone; hooks that are there stay in force."""
     from safeai_git.commands import setup

@@ -57,11 +57,12 @@ def sync_folder(path: Path) -> None:
 
 def _cannot(path: Path, error: OSError) -> StorageError:
     return StorageError(
-        f"{path} cannot be written: {error.strerror or error}", hint="check free space and permissions of its folder"
+        f"{path} cannot be written: {error.strerror or error}",
+        hint="check free space and permissions of its folder",
     )
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is anything
+def read_json(path: Path) -> Any:
     """The content of one of our own JSON files; ``None`` when it is missing, too large or not JSON."""
     try:
         if path.stat().st_size > LARGEST_JSON:

@@ -93,8 +93,8 @@ class Gate:
         version: str,
         now: Callable[[], float],
         evaluate_expression: Callable[[str, Mapping[str, object]], bool],
+        kill_switch: KillSwitch,
         replayer: Replayer | None = None,
-        kill_switch: KillSwitch = KillSwitch(),
         deadline: Deadline | None = None,
     ) -> None:
         self.repository = repository
@@ -142,7 +142,9 @@ class Gate:
         verdict = evaluate(proposal, trust.policy, context)
         if replay_expected and self._replayer is not None and verdict.governed and verdict.decision != "deny":
             # The checks are the author's own code, so they only run for a change that might pass.
-            evidence = self._replayer.evidence(proposal, trust.policy.checks_for(edit.path for edit in proposal.edits))
+            evidence = self._replayer.evidence(
+                proposal, trust.policy.checks_for(edit.path for edit in proposal.edits)
+            )
             verdict = evaluate(proposal, trust.policy, replace(context, evidence=evidence))
         approved = self._approvals.of(proposal, trust) if verdict.decision == "review" else ()
         stamp = Stamp(int(self._now()), self._version, trust.policy.repository)

@@ -71,7 +71,9 @@ def _before(session: Session, message: str) -> int:
         session.note("safeai-git: the commit is refused; nothing of the change is lost")
         return 1
     if judged.decision == "review":
-        session.note("safeai-git: it may be committed here; CI and 'safeai-git verify' will ask for the approval")
+        session.note(
+            "safeai-git: it may be committed here; CI and 'safeai-git verify' will ask for the approval"
+        )
     return 0
 
 
@@ -102,7 +104,9 @@ def _after(session: Session) -> int:
 def _keep(session: Session, judged: list[Judgement]) -> None:
     signer = session.signer()
     if signer is None:
-        session.note("safeai-git: judged, not signed: no key is configured ('safeai-git keys generate' makes one)")
+        session.note(
+            "safeai-git: judged, not signed: no key is configured ('safeai-git keys generate' makes one)"
+        )
         return
     sealer = Sealer(session.repository, signer)
     for one in judged:

@@ -88,8 +88,12 @@ class _Reader:
             raise self._wrong(f"unknown key '{unknown[0]}'; there are {', '.join(sorted(known))}", unknown[0])
 
     def _wrong(self, what: str, key: str = "") -> PolicyError:
-        at = self._document.positions.get((*self._place, key)) or self._document.positions.get(self._place, (1, 1))
-        return PolicyError(f"{self._document.source}:{at[0]}:{at[1]}: {what}", hint="see docs/formats/policy-cases.md")
+        at = self._document.positions.get((*self._place, key)) or self._document.positions.get(
+            self._place, (1, 1)
+        )
+        return PolicyError(
+            f"{self._document.source}:{at[0]}:{at[1]}: {what}", hint="see docs/formats/policy-cases.md"
+        )
 
     def text(self, key: str, default: str | None = None, one_of: tuple[str, ...] = ()) -> str:
         value = self._data.get(key, default)
@@ -144,7 +148,13 @@ def _case(document: Document, place: tuple[Any, ...], row: object) -> Case:
         evidence=checks, evaluate_expression=evaluate_expression, branch=reader.text("branch", "")
     )
     rules = frozenset(str(rule) for rule in reader.rows("rules"))
-    return Case(reader.text("name"), proposal, context, reader.text("expect", None, ("allow", "review", "deny")), rules)
+    return Case(
+        reader.text("name"),
+        proposal,
+        context,
+        reader.text("expect", None, ("allow", "review", "deny")),
+        rules,
+    )
 
 
 def _edit(document: Document, place: tuple[Any, ...], row: object) -> Edit:

@@ -14,12 +14,12 @@ from safeai_git.core.policy import Policy
 
 
 @cache
-def _expressions() -> Any:  # noqa: ANN401 - a module
+def _expressions() -> Any:
     return importlib.import_module("safeai_git.core.expressions")
 
 
 @cache
-def _compiled(when: str) -> Any:  # noqa: ANN401 - an Expression
+def _compiled(when: str) -> Any:
     return _expressions().compile_rule(when)
 
 

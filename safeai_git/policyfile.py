@@ -27,8 +27,8 @@ from safeai_git.core.policy_faults import KEY, UNREADABLE, Fault, Faults, Place,
 LARGEST_POLICY = 256 * 1024
 DEEPEST = 16
 MOST_DIGITS = 20
-_NOBODY = "\0"
-"""Begins the keys of values that nobody reads; a quoted key of the file may begin so too, and is as unknown."""
+_NOWHERE: Place = (KEY,)
+"""The place of what nobody reads."""
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where PyYAML was built with it, ten times faster; otherwise PyYAML's own."""
@@ -39,9 +39,9 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _TRUE = frozenset({"yes", "on", "y", "true"})
 _FALSE = frozenset({"no", "off", "n", "false"})
 # What YAML 1.1 or the core schema of 1.2 takes for something else than text (yaml.org/type; YAML 1.2.2 §10.3.2).
-_NUMERIC = re.compile(
+_AMBIGUOUS = re.compile(
     r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?"
-    r"|0b[01_]+|0x[0-9a-fA-F_]+|0o[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|\.(inf|Inf|INF))\Z|\.(nan|NaN|NAN)\Z"
+    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?|0b[01_]+|0x[0-9a-fA-F_]+|0o[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|\.(inf|Inf|INF))\Z|\.(nan|NaN|NAN)\Z"
 )
 # Controls, every line break but LF and CRLF, and what Unicode hides or reorders (UTS 39, Trojan Source).
 _HIDDEN = re.compile(
@@ -104,7 +104,11 @@ def parse(data: bytes, source: str) -> Document:
         what = " ".join(str(part) for part in (error.context, error.problem) if part)
         document.note(line, column, f"not YAML: {what}", "check the indentation and the quotes")
         document.check()
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: PyYAML's own, on absurd escapes
+    except (
+        yaml.YAMLError,
+        ValueError,
+        OverflowError,
+    ) as error:  # the last two: PyYAML's own, on absurd escapes
         document.note(0, 0, f"not YAML: {' '.join(str(error).split())}")
         document.check()
     return document
@@ -149,8 +153,13 @@ class _Level:
     place: Place
     keys: dict[str, int] = field(default_factory=dict)
     key: str | None = None
-    skipped: int = 0
-    """Counts the keys that could not be used, so that their values have a place of their own."""
+    skipping: bool = False
+    """The coming value belongs to a key that could not be used; nobody reads it."""
+
+    @property
+    def wants_key(self) -> bool:
+        """Whether the next node is a key."""
+        return isinstance(self.value, dict) and self.key is None and not self.skipping
 
 
 @dataclass(slots=True)
@@ -191,7 +200,9 @@ class _Walk:
             self._place(event, UNREADABLE)
             return
         if event.anchor:
-            self._note(event, f"an anchor (&{str(event.anchor)[:64]})", "remove it; aliases are not read either")
+            self._note(
+                event, f"an anchor (&{str(event.anchor)[:64]})", "remove it; aliases are not read either"
+            )
         if event.tag:
             self._note(event, f"a tag ({show(event.tag)})", "remove it; the key decides what its value is")
         if isinstance(event, yaml.ScalarEvent):
@@ -206,11 +217,13 @@ class _Walk:
 
     def _scalar(self, event: Any) -> None:
         if _SURROGATE.search(event.value):
-            self._note(event, "half of a surrogate pair", "write the character itself, or \\U and eight digits")
+            self._note(
+                event, "half of a surrogate pair", "write the character itself, or \\U and eight digits"
+            )
             event = yaml.ScalarEvent(None, "!", (False, False), "", event.start_mark, event.end_mark)
         plain = not event.style and not event.tag  # None or the empty string, by loader
         level = self.levels[-1] if self.levels else None
-        if level is not None and isinstance(level.value, dict) and level.key is None:
+        if level is not None and level.wants_key:
             self._key(event, level, plain=plain)
             return
         if event.tag:
@@ -231,16 +244,10 @@ class _Walk:
         else:
             level.keys[key] = mark.line + 1
             level.key = key
-            self.document.positions[(*level.place, key, KEY)] = (mark.line + 1, mark.column + 1)
+            if level.place != _NOWHERE:
+                self.document.positions[(*level.place, key, KEY)] = (mark.line + 1, mark.column + 1)
             return
-        self._unusable(level)
-
-    @staticmethod
-    def _unusable(level: _Level) -> str:
-        """Give the coming value a place from which nobody reads."""
-        level.skipped += 1
-        level.key = f"{_NOBODY}{level.skipped}"
-        return level.key
+        level.skipping = True
 
     def _place(self, event: Any, value: Any) -> Place:
         """Put a value where it belongs and remember where it stands."""
@@ -252,15 +259,20 @@ class _Walk:
             if isinstance(level.value, list):
                 place = (*level.place, len(level.value))
                 level.value.append(value)
-            elif level.key is None:
+            elif level.wants_key:
                 if value is not UNREADABLE:
                     self._note(event, "a key that is not text", "write the key as a word")
-                place = (*level.place, self._unusable(level))
+                level.skipping = True
+                return _NOWHERE
+            elif level.key is None:
+                level.skipping = False
+                return _NOWHERE
             else:
                 place = (*level.place, level.key)
-                if not level.key.startswith(_NOBODY):
-                    level.value[level.key] = value
+                level.value[level.key] = value
                 level.key = None
+            if level.place == _NOWHERE:
+                return _NOWHERE
         self.document.positions[place] = (event.start_mark.line + 1, event.start_mark.column + 1)
         return place
 
@@ -288,13 +300,17 @@ class _Walk:
                 return int(text)
         elif _FLOAT.match(text) and math.isfinite(float(text)):
             return float(text)
-        if _NUMERIC.match(text):
+        if _AMBIGUOUS.match(text):
             what = (
                 "is a number that a policy cannot hold"
                 if _FLOAT.match(text)
-                else "is a number to some readers only"
+                else "is a number or a date to some readers only"
             )
             shown = text if len(text) <= 40 else "..."
-            self._note(event, f"{show(text)} {what}", f'write plain decimal digits, or "{shown}" for text')
+            self._note(
+                event,
+                f"{show(text)} {what}",
+                f'a number is written in plain decimal digits, text as "{shown}"',
+            )
             return UNREADABLE
         return text

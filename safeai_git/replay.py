@@ -18,10 +18,11 @@ from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.core.policy import Check
 from safeai_git.core.proposal import Proposal
 from safeai_git.files import read_json, write_atomically
-from safeai_git.git.materialise import materialise, scratch_directory
+from safeai_git.git.materialise import materialise
 from safeai_git.git.repository import Repository
 from safeai_git.sandbox import choose
 from safeai_git.sandbox.port import Backend, Job, Limits, Outcome
+from safeai_git.sandbox.scratch import scratch_directory
 
 Progress = Callable[[str], None]
 
@@ -86,13 +87,17 @@ class Replayer:
     def _run(self, proposal: Proposal, checks: list[Check]) -> dict[str, CheckEvidence]:
         backend = choose(state_dir=self._repository.private_directory)
         found: dict[str, CheckEvidence] = {}
+        store = self._repository.store
+
+        def size(name: str) -> int:
+            return store.header(name)[1]
+
         for check in checks:
             # Each check gets a tree of its own: what one writes must not decide another.
             with scratch_directory() as scratch:
                 tree = scratch / "tree"
                 self._progress(f"writing tree {proposal.tree[:12]} for {check.name}")
-                store = self._repository.store
-                materialise(store.read, proposal.tree, tree, size=lambda name: store.header(name)[1])
+                materialise(store.read, proposal.tree, tree, size=size)
                 self._progress(f"replaying {check.name}: {check.run}")
                 outcome = backend.run(self._job(check, tree), on_output=self._on_output)
             found[check.name] = evidence = _observed(check, proposal.tree, outcome, backend)

@@ -74,7 +74,9 @@ class Sealer:
         """
         proposal = judgement.verdict.proposal
         data = canonical.dumps(report(judgement.verdict, judgement.stamp))
-        write_atomically(self._repository.private_directory / "reports" / f"{sealed.report_digest}.json", data)
+        write_atomically(
+            self._repository.private_directory / "reports" / f"{sealed.report_digest}.json", data
+        )
         line = sealed.envelope.format()
         if judgement.trust.policy.governor is not None:
             Spool(self._repository.private_directory / "spool").add(sealed.envelope)

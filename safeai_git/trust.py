@@ -9,9 +9,9 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
+from safeai_git.core.display import display
 from safeai_git.core.errors import PolicyError
 from safeai_git.core.objects import TreeEntry
-from safeai_git.core.display import display
 from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.git.changes import TreeComparer
 from safeai_git.git.repository import Repository
@@ -72,7 +72,8 @@ class TrustReader:
             folder = next((one for one in self._comparer.entries(root) if one.name == FOLDER), None)
             if folder is not None and not folder.is_tree:
                 raise PolicyError(
-                    f".safeai at {commit[:12]} is not a folder", hint="a maintainer has to put the policy's folder back"
+                    f".safeai at {commit[:12]} is not a folder",
+                    hint="a maintainer has to put the policy's folder back",
                 )
             entries = {one.name: one for one in self._comparer.entries(folder.id)} if folder else {}
         policy, signers = entries.get(POLICY_FILE), entries.get(SIGNERS_FILE)
@@ -82,7 +83,11 @@ class TrustReader:
         return self._known[key]
 
     def _read(
-        self, commit: str, entries: dict[bytes, TreeEntry], policy: TreeEntry | None, signers: TreeEntry | None
+        self,
+        commit: str,
+        entries: dict[bytes, TreeEntry],
+        policy: TreeEntry | None,
+        signers: TreeEntry | None,
     ) -> Trust:
         where = commit[:12]
         if self._explicit is not None:
@@ -91,7 +96,11 @@ class TrustReader:
             source = f".safeai/policy.yaml at {where}"
             layer = load(self._file(policy, source, LARGEST_POLICY), source)
         else:
-            near = [one for one in entries if difflib.get_close_matches(display(one).lower(), ["policy.yaml"], 1, 0.8)]
+            near = [
+                one
+                for one in entries
+                if difflib.get_close_matches(display(one).lower(), ["policy.yaml"], 1, 0.8)
+            ]
             if near:
                 raise PolicyError(
                     f".safeai/policy.yaml is missing at {where}, but there is .safeai/{display(near[0])}",

@@ -99,7 +99,9 @@ class Verifier:
         if root not in trusts:
             trusts.append(root)
         if not commit.problems and not self._is_governed(commit, parent, who, trusts):
-            return CommitResult(name, "not-governed", who, f"the policy does not govern changes by class '{who.author_class}'")
+            return CommitResult(
+                name, "not-governed", who, f"the policy does not govern changes by class '{who.author_class}'"
+            )
         base_tree = read_commit(self._repository.store, parent).tree if parent else ""
         lines = [*self._notes.lines(name), *self._notes.lines(commit.tree)]
         results = [_best(name, who, lines, commit.tree, base_tree, trust) for trust in trusts]
@@ -185,7 +187,9 @@ def _best(
     if claim.decision == "allow":
         return CommitResult(name, "valid", who, "a trusted verdict allows it", signed_by=signed_by)
     if claim.decision == "deny":
-        return CommitResult(name, "denied", who, "the verdict denies it", "'safeai-git show' tells why", signed_by)
+        return CommitResult(
+            name, "denied", who, "the verdict denies it", "'safeai-git show' tells why", signed_by
+        )
     approved = counted(lines, base_tree, tree, trust)
     needed = trust.policy.threshold
     if len(approved) >= needed:
@@ -208,7 +212,9 @@ def _mismatch(claim: Claim, tree: str, base_tree: str, trust: Trust) -> str:
     if claim.base_tree != base_tree:
         return f"the verdict starts from tree {claim.base_tree[:12]}, the commit from {base_tree[:12]}"
     if claim.repository != trust.policy.repository:
-        return f"the verdict is about the repository '{claim.repository}', this is '{trust.policy.repository}'"
+        return (
+            f"the verdict is about the repository '{claim.repository}', this is '{trust.policy.repository}'"
+        )
     if claim.policy_digest != trust.policy.digest:
         return "the verdict was made under another policy"
     if not claim.governed:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Speed is a benchmark's business: a slow machine must not turn a property red.
+settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("suite")
 
 AI_TRAILER = "Co-Authored-By: Claude Code <noreply@anthropic.com>"
 POLICY = """\
@@ -23,7 +30,20 @@ max_total_size_bytes: 524288
 """
 
 # Every variable by which the machine could leak into a test.
-_DROPPED = ("GIT_", "SAFEAI_", "CLAUDE", "CODEX", "CURSOR", "GEMINI", "COPILOT", "AMP_", "GOOSE", "OPENCODE", "AIDER", "CLINE")
+_DROPPED = (
+    "GIT_",
+    "SAFEAI_",
+    "CLAUDE",
+    "CODEX",
+    "CURSOR",
+    "GEMINI",
+    "COPILOT",
+    "AMP_",
+    "GOOSE",
+    "OPENCODE",
+    "AIDER",
+    "CLINE",
+)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +53,7 @@ def base_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
     home = tmp_path_factory.mktemp("home")
     (home / ".gitconfig").write_text(
         "[user]\n\tname = Maria Maintainer\n\temail = maria@example.com\n[init]\n\tdefaultBranch = main\n"
-        "[commit]\n\tgpgsign = false\n[advice]\n\tdetachedHead = false\n[protocol \"file\"]\n\tallow = always\n"
+        '[commit]\n\tgpgsign = false\n[advice]\n\tdetachedHead = false\n[protocol "file"]\n\tallow = always\n'
     )
     return kept | {
         "HOME": str(home),
@@ -75,7 +95,9 @@ class Repo:
     def git(self, *arguments: str | bytes, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
         return os.fsdecode(self.git_bytes(*arguments, stdin=stdin, env=env)).strip()
 
-    def git_bytes(self, *arguments: str | bytes, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> bytes:
+    def git_bytes(
+        self, *arguments: str | bytes, stdin: bytes = b"", env: Mapping[str, str] | None = None
+    ) -> bytes:
         done = subprocess.run(
             ["git", *arguments],
             cwd=self.path,
@@ -94,7 +116,12 @@ class Repo:
         os.chmod(full, mode)
 
     def commit(
-        self, message: str = "a change", files: Mapping[str, bytes | str] | None = None, *, ai: bool = False, env: Mapping[str, str] | None = None
+        self,
+        message: str = "a change",
+        files: Mapping[str, bytes | str] | None = None,
+        *,
+        ai: bool = False,
+        env: Mapping[str, str] | None = None,
     ) -> str:
         """Write files, stage everything and commit, past all hooks; the commit's name."""
         for path, content in (files or {}).items():
@@ -117,7 +144,9 @@ class Repo:
         flags = [word for parent in parents for word in ("-p", parent)]
         return self.git("commit-tree", tree, *flags, "-m", text)
 
-    def safeai(self, *arguments: str, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path | None = None) -> Result:
+    def safeai(
+        self, *arguments: str, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path | None = None
+    ) -> Result:
         """Run ``safeai-git`` as a person does."""
         done = subprocess.run(
             [sys.executable, "-m", "safeai_git", *arguments],
@@ -126,7 +155,9 @@ class Repo:
             input=stdin.encode(errors="surrogateescape"),
             capture_output=True,
         )
-        return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        return Result(
+            done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        )
 
 
 @pytest.fixture
@@ -150,18 +181,20 @@ def repo(make_repo: Callable[..., Repo]) -> Repo:
 
 
 @pytest.fixture
-def governed(repo: Repo) -> Iterator[Repo]:
+def governed(repo: Repo) -> Repo:
     """A repository with a policy, a key trusted for verdicts, and one commit; a person's approval key lies beside it."""
     done = repo.safeai("init", "--no-hooks")
     assert done.code == 0, done.both
     done = repo.safeai("keys", "generate", "--key-id", "maria", "--folder", str(repo.path.parent / "maria"))
     assert done.code == 0, done.both
-    public = repo.safeai("keys", "export", "--key-id", "maria", "--folder", str(repo.path.parent / "maria")).out.strip()
+    public = repo.safeai(
+        "keys", "export", "--key-id", "maria", "--folder", str(repo.path.parent / "maria")
+    ).out.strip()
     signers = repo.path / ".safeai" / "allowed_signers"
     signers.write_text(signers.read_text() + f'maria@example.com namespaces="safeai-approval" {public}\n')
     (repo.path / ".safeai" / "policy.yaml").write_text(POLICY)
     repo.commit("start", {"src/a.py": "a = 1\n"})
-    yield repo
+    return repo
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_the_table_of_ignorables_holds_what_it_must() -> None:
     bidi |= {c for c in range(0x3000) if unicodedata.bidirectional(chr(c)) in {"LRI", "RLI", "FSI", "PDI"}}
     variation = {c for c in range(0xE0200) if "VARIATION SELECTOR" in unicodedata.name(chr(c), "")}
     tags = {*range(0xE0001, 0xE0002), *range(0xE0020, 0xE0080)}
-    fillers = {c for c in range(0x10000) if unicodedata.name(chr(c), "").endswith("FILLER")}
+    fillers = {c for c in range(0x10000) if unicodedata.name(chr(c), "").endswith(("L FILLER", "G FILLER"))}
     joiners = {0x00AD, 0x034F, 0x061C, 0x180E, 0x200B, 0x200C, 0x200D, 0x2060}
     for code in hfs | bidi | variation | tags | fillers | joiners:
         assert display_module.IGNORABLES.fullmatch(chr(code)), hex(code)

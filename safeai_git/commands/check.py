@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safeai_git.commands.session import Session
-from safeai_git.core.errors import RepositoryError, SandboxUnavailable, WrongUse
 from safeai_git.core.display import safe_text
+from safeai_git.core.errors import RepositoryError, SandboxUnavailable, WrongUse
 from safeai_git.gate import Gate, Judgement, worst
 from safeai_git.replay import Replayer
 from safeai_git.report import data, text
@@ -46,7 +46,9 @@ def check(session: Session, request: Request) -> int:
     decision = worst(judged)
     signed = _sign(session, judged, request.sign)
     if session.output_format == "json":
-        session.data({"decision": decision, "judgements": [data.judgement(one) for one in judged], "signed": signed})
+        session.data(
+            {"decision": decision, "judgements": [data.judgement(one) for one in judged], "signed": signed}
+        )
     elif session.output_format == "jsonl":
         session.data({"decision": decision, "judged": len(judged), "signed": signed})
     else:
@@ -77,7 +79,8 @@ def endpoints(session: Session, revisions: str) -> tuple[str, str]:
     base, dots, head = revisions.partition("..")
     if not dots or head.startswith("."):
         raise WrongUse(
-            f"'{revisions}' is not a range", hint="write BASE..HEAD, for example main..feature (two dots, not three)"
+            f"'{revisions}' is not a range",
+            hint="write BASE..HEAD, for example main..feature (two dots, not three)",
         )
     return session.repository.commit_id(base or "HEAD"), session.repository.commit_id(head or "HEAD")
 
@@ -86,7 +89,9 @@ def _read_patch(path: Path) -> bytes:
     try:
         patch = sys.stdin.buffer.read(LARGEST_PATCH + 1) if str(path) == "-" else path.read_bytes()
     except OSError as error:
-        raise WrongUse(f"{path}: {error.strerror}", hint="name a file made by 'git diff' or 'git format-patch'") from error
+        raise WrongUse(
+            f"{path}: {error.strerror}", hint="name a file made by 'git diff' or 'git format-patch'"
+        ) from error
     if len(patch) > LARGEST_PATCH:
         raise RepositoryError(f"the patch is larger than {LARGEST_PATCH:,} bytes", hint="split it")
     return patch

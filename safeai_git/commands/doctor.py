@@ -30,7 +30,9 @@ class Examined:
 
 def doctor(session: Session) -> int:
     """Examine everything; 1 when something keeps the gate from working."""
-    found: list[Examined] = [Examined("safeai-git", "ok", f"{__version__} on Python {platform.python_version()}")]
+    found: list[Examined] = [
+        Examined("safeai-git", "ok", f"{__version__} on Python {platform.python_version()}")
+    ]
     for examine in (_git, _repository, _hooks, _policy, _key, _verdicts, _sandbox, _clock):
         try:
             found += examine(session)
@@ -59,7 +61,13 @@ def _repository(session: Session) -> list[Examined]:
     repository = session.repository
     detail = f"{repository.root}, {repository.object_format}"
     if repository.shallow:
-        return [Examined("repository", "warn", f"{detail}, shallow: ranges may not be decidable ('git fetch --unshallow')")]
+        return [
+            Examined(
+                "repository",
+                "warn",
+                f"{detail}, shallow: ranges may not be decidable ('git fetch --unshallow')",
+            )
+        ]
     return [Examined("repository", "ok", detail)]
 
 
@@ -87,20 +95,36 @@ def _hooks(session: Session) -> list[Examined]:
 def _policy(session: Session) -> list[Examined]:
     trust = session.trust().at(session.repository.head())
     if trust.builtin:
-        return [Examined("policy", "warn", "none at HEAD: the built-in default judges ('safeai-git init' writes one)")]
+        return [
+            Examined(
+                "policy", "warn", "none at HEAD: the built-in default judges ('safeai-git init' writes one)"
+            )
+        ]
     found = [Examined("policy", "ok", f"{trust.policy.source}, sha256 {trust.policy.digest[:16]}")]
-    verdicts = [one for one in trust.keyring.entries if one.refusal("safeai-verdict", int(time.time())) is None]
-    approvals = [one for one in trust.keyring.entries if one.refusal("safeai-approval", int(time.time())) is None]
+    verdicts = [
+        one for one in trust.keyring.entries if one.refusal("safeai-verdict", int(time.time())) is None
+    ]
+    approvals = [
+        one for one in trust.keyring.entries if one.refusal("safeai-approval", int(time.time())) is None
+    ]
     found.append(
         Examined(
             "signers",
             "ok" if verdicts and approvals else "warn",
             f"{len(verdicts)} for verdicts, {len(approvals)} for approvals"
-            + ("" if approvals else ": nobody can approve; list a person's key with namespaces=\"safeai-approval\""),
+            + (
+                ""
+                if approvals
+                else ': nobody can approve; list a person\'s key with namespaces="safeai-approval"'
+            ),
         )
     )
     found += [
-        Examined("signers", "warn", f"{one.source}:{one.line} has no namespaces=: the key counts for verdicts and approvals")
+        Examined(
+            "signers",
+            "warn",
+            f"{one.source}:{one.line} has no namespaces=: the key counts for verdicts and approvals",
+        )
         for one in trust.keyring.entries
         if one.namespaces is None
     ]
@@ -126,7 +150,9 @@ def _verdicts(session: Session) -> list[Examined]:
     found = [Examined("verdicts", "ok", f"{NOTES_REF} at {tip[:12]}" if tip else f"none yet in {NOTES_REF}")]
     waiting = len(Spool(repository.private_directory / "spool"))
     if waiting:
-        found.append(Examined("spool", "warn", f"{waiting:,} verdicts wait for the Governor ('safeai-git push')"))
+        found.append(
+            Examined("spool", "warn", f"{waiting:,} verdicts wait for the Governor ('safeai-git push')")
+        )
     return found
 
 
@@ -145,4 +171,3 @@ def _clock(session: Session) -> list[Examined]:
     if behind > 120:
         return [Examined("clock", "bad", f"{behind / 60:.0f} minutes behind the newest commit")]
     return [Examined("clock", "ok", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))]
-

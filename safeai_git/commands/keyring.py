@@ -20,7 +20,9 @@ def make(session: Session, folder: Path, key_id: str, passphrase: bytes | None) 
     """Make a key and say where it is and how to have it trusted."""
     made = generate_key(folder, key_id, passphrase)
     if session.output_format != "text":
-        session.data({"secret": str(made.secret), "public": str(made.public_file), "key_id": made.public.key_id})
+        session.data(
+            {"secret": str(made.secret), "public": str(made.public_file), "key_id": made.public.key_id}
+        )
     session.say(f"private key: {made.secret}")
     session.say(f"public key: {made.public_file}")
     session.say(f"key id: {made.public.key_id}")
@@ -31,9 +33,14 @@ def make(session: Session, folder: Path, key_id: str, passphrase: bytes | None) 
 
 def listing(session: Session, folder: Path) -> int:
     """The public keys in a folder."""
-    rows = []
-    for path in sorted(folder.glob("ed25519.*.pub")):
-        rows.append({"name": path.name.removeprefix("ed25519.").removesuffix(".pub"), "key_id": _public(path), "file": str(path)})
+    rows = [
+        {
+            "name": path.name.removeprefix("ed25519.").removesuffix(".pub"),
+            "key_id": _public(path),
+            "file": str(path),
+        }
+        for path in sorted(folder.glob("ed25519.*.pub"))
+    ]
     if session.output_format != "text":
         session.data({"keys": rows})
     for row in rows:
@@ -53,7 +60,9 @@ def export(session: Session, folder: Path, key_id: str) -> int:
     try:
         line = path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise WrongUse(f"{path}: {error.strerror}", hint="'safeai-git keys list' shows the keys there are") from error
+        raise WrongUse(
+            f"{path}: {error.strerror}", hint="'safeai-git keys list' shows the keys there are"
+        ) from error
     if session.output_format != "text":
         session.data({"name": key_id, "public": line})
     session.say(line)

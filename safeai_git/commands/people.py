@@ -8,9 +8,9 @@ from typing import Any
 
 from safeai_git.commands.check import endpoints
 from safeai_git.commands.session import Session
+from safeai_git.core.display import safe_text
 from safeai_git.core.envelope import Envelope, Opened, check_envelope
 from safeai_git.core.errors import FormatError, RepositoryError, WrongUse
-from safeai_git.core.display import safe_text
 from safeai_git.core.trust import Refusal
 from safeai_git.core.verdict import APPROVAL_NAMESPACE, VERDICT_NAMESPACE, Claim, parse_statement
 from safeai_git.git.notes import Notes
@@ -89,7 +89,9 @@ def approve(session: Session, revision: str, *, reason: str) -> int:
         base, head = endpoints(session, revision)
         judged = [one for one in gate.range(base, head) if one.verdict.decision == "review"]
         if not judged:
-            raise WrongUse(f"nothing in {revision} needs an approval", hint="'safeai-git check --range' shows what does")
+            raise WrongUse(
+                f"nothing in {revision} needs an approval", hint="'safeai-git check --range' shows what does"
+            )
     else:
         judged = [gate.commit(session.repository.commit_id(revision)) if revision else gate.staged()]
     sealer = Sealer(session.repository, signer)
@@ -100,11 +102,15 @@ def approve(session: Session, revision: str, *, reason: str) -> int:
         envelope = sealer.approve(one, reason)
         answer = one.trust.keyring.trusts(signer.key_id, APPROVAL_NAMESPACE, one.stamp.time)
         if session.output_format != "text":
-            session.data({"tree": proposal.tree, "base_tree": proposal.base_tree, "envelope": envelope.digest})
-        session.say(f"approved: tree {proposal.tree[:12]} (from {proposal.base_tree[:12] or 'nothing'}), key {signer.key_id}")
+            session.data(
+                {"tree": proposal.tree, "base_tree": proposal.base_tree, "envelope": envelope.digest}
+            )
+        session.say(
+            f"approved: tree {proposal.tree[:12]} (from {proposal.base_tree[:12] or 'nothing'}), key {signer.key_id}"
+        )
         if isinstance(answer, Refusal):
             session.note(f"safeai-git: this approval will not count: {answer.message}")
-            session.note("  hint: list the key in .safeai/allowed_signers with namespaces=\"safeai-approval\"")
+            session.note('  hint: list the key in .safeai/allowed_signers with namespaces="safeai-approval"')
     return 0
 
 
@@ -137,16 +143,24 @@ def _shown(session: Session, envelope: Envelope, claim: Claim, trust: Trust) -> 
     opened = check_envelope(envelope, trust.keyring, purpose=purpose, at=claim.time, verify=verify_signature)
     trusted = isinstance(opened, Opened)
     predicate = claim.data["predicate"]
-    worth = "signature holds, key trusted" if isinstance(opened, Opened) else f"counts for nothing: {opened.message}"
+    worth = (
+        "signature holds, key trusted"
+        if isinstance(opened, Opened)
+        else f"counts for nothing: {opened.message}"
+    )
     style = session.style
     head = style.decision(claim.decision) if claim.decision else style.bold("APPROVAL")
     session.say(f"{head} {predicate['time']} envelope {envelope.digest[:16]}")
     session.say(f"  {style.ok(worth) if trusted else style.bad(safe_text(worth))}")
     session.say(f"  key {', '.join(one.keyid for one in envelope.signatures)}")
-    session.say(f"  tree {claim.tree[:12]} from {claim.base_tree[:12] or 'nothing'}, policy {claim.policy_digest[:16]}")
+    session.say(
+        f"  tree {claim.tree[:12]} from {claim.base_tree[:12] or 'nothing'}, policy {claim.policy_digest[:16]}"
+    )
     if claim.kind == "verdict":
         edits, who = predicate["edits"], predicate["attribution"]
-        session.say(f"  {edits['count']} edits, {edits['total_size']:,} bytes, by {text.author(who['class'], who['agent'])}")
+        session.say(
+            f"  {edits['count']} edits, {edits['total_size']:,} bytes, by {text.author(who['class'], who['agent'])}"
+        )
         session.say(f"  gate {safe_text(predicate['gate'])}, report {predicate['report']['sha256'][:16]}")
         _show_report(session, predicate["report"]["sha256"], predicate)
     elif predicate["reason"]:
@@ -168,4 +182,3 @@ def _show_report(session: Session, digest: str, predicate: dict[str, Any]) -> No
         session.say(f"  {one['outcome']:6} {safe_text(one.get('path', ''))} [{safe_text(one['rule'])}]{why}")
     if not complete and from_statement["count"] > len(findings):
         session.say(f"  ... {from_statement['count'] - len(findings)} more in the report, which is not here")
-

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from safeai_git.commands.session import Session
-from safeai_git.core.errors import PolicyError, WrongUse
 from safeai_git.core.display import display
+from safeai_git.core.errors import PolicyError, WrongUse
 from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.policy_cases import Case, load_cases, run_case
 from safeai_git.policy_vm import check_expressions
@@ -28,7 +28,9 @@ def _trust(session: Session, revision: str, policy: Path | None) -> Trust:
 def show(session: Session, revision: str, policy: Path | None) -> int:
     """The policy in force, with every default written out."""
     trust = _trust(session, revision, policy)
-    layers = [{"source": one.source, "digest": one.digest, "policy": one.to_data()} for one in trust.policy.layers]
+    layers = [
+        {"source": one.source, "digest": one.digest, "policy": one.to_data()} for one in trust.policy.layers
+    ]
     if session.output_format != "text":
         session.data({"digest": trust.policy.digest, "layers": layers})
         return 0
@@ -40,7 +42,7 @@ def show(session: Session, revision: str, policy: Path | None) -> int:
     return 0
 
 
-def _yaml(value: Any) -> str:  # noqa: ANN401 - a policy's values
+def _yaml(value: Any) -> str:
     """A value in YAML's flow form, of which JSON is a part."""
     return json.dumps(value, ensure_ascii=False)
 
@@ -75,7 +77,11 @@ def _remarks(policy: Policy) -> list[str]:
         remarks.append("protect_defaults is off: CI workflows and hooks can be changed without an approval")
     if "ai" not in policy.applies_to:
         remarks.append("applies_to leaves out 'ai': changes by agents are not governed")
-    remarks += [f"the check '{one.name}' has no 'paths': it runs for every change" for one in policy.checks if not one.paths]
+    remarks += [
+        f"the check '{one.name}' has no 'paths': it runs for every change"
+        for one in policy.checks
+        if not one.paths
+    ]
     return remarks
 
 
@@ -159,13 +165,19 @@ def scope(session: Session, agent: str, *, for_agent: bool, policy: Path | None)
         session.data({"agent": agent, "policy": trust.policy.digest, "layers": layers})
         return 0
     if for_agent:
-        session.say("Changes to this repository are judged before they are accepted. Stay inside these limits:")
+        session.say(
+            "Changes to this repository are judged before they are accepted. Stay inside these limits:"
+        )
     for layer in trust.policy.layers:
         for line in _scope_text(layer, agent):
             session.say(f"- {line}")
     if for_agent:
-        session.say("- Check before you commit: safeai-git check. A refusal names the rule and what to do about it.")
-        session.say("- Do not change .safeai/, hooks, CI workflows or agents' instructions to get round a limit.")
+        session.say(
+            "- Check before you commit: safeai-git check. A refusal names the rule and what to do about it."
+        )
+        session.say(
+            "- Do not change .safeai/, hooks, CI workflows or agents' instructions to get round a limit."
+        )
     return 0
 
 
@@ -209,4 +221,3 @@ def _scope_text(policy: Policy, agent: str) -> list[str]:
     lines += [f"This has to pass: {one.run} (check '{one.name}')" for one in policy.checks]
     lines += [f"Rule {one.id} ({one.outcome}): {one.message}" for one in policy.rules]
     return lines
-

@@ -69,16 +69,16 @@ class Session:
     def say(self, text: str) -> None:
         """Text for people, on standard output; nothing when a program reads it."""
         if self.output_format == "text":
-            print(text)  # noqa: T201
+            print(text)
 
-    def data(self, value: Any) -> None:  # noqa: ANN401 - JSON is anything
+    def data(self, value: Any) -> None:
         """One JSON document on standard output."""
         indent = None if self.output_format == "jsonl" else 2
-        print(json.dumps(value, indent=indent, ensure_ascii=True, sort_keys=False))  # noqa: T201
+        print(json.dumps(value, indent=indent, ensure_ascii=True, sort_keys=False))
 
     def note(self, text: str) -> None:
         """A remark on standard error, for people whatever the format."""
-        print(text, file=sys.stderr)  # noqa: T201
+        print(text, file=sys.stderr)
 
     def progress(self, text: str) -> None:
         """A step of long work, on standard error, only when a person watches."""

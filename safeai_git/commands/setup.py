@@ -85,7 +85,9 @@ def init(session: Session, *, yes: bool, hooks: bool, version: str) -> int:
     line = f'{principal} namespaces="safeai-verdict" {key}\n'
     _once(session, folder / "allowed_signers", SIGNERS_HEAD + line)
     if key not in (folder / "allowed_signers").read_text(encoding="utf-8", errors="replace"):
-        session.say(f"note: your key is not listed in .safeai/allowed_signers; a maintainer can add:\n  {line.strip()}")
+        session.say(
+            f"note: your key is not listed in .safeai/allowed_signers; a maintainer can add:\n  {line.strip()}"
+        )
     _configure(session)
     if hooks:
         install(session, Asker(yes), version=version)
@@ -102,7 +104,11 @@ def _key(session: Session) -> tuple[PublicKey, str]:
         session.say(f"key: {path}")
     passphrase = session.environ.get("SAFEAI_KEY_PASSPHRASE")
     who = session.repository.identity("COMMITTER")
-    principal = who[1] if who and who[1] and not any(character in who[1] for character in ' ,"#*?!\t') else "workstation"
+    principal = (
+        who[1]
+        if who and who[1] and not any(character in who[1] for character in ' ,"#*?!\t')
+        else "workstation"
+    )
     return load_signer(path, passphrase.encode() if passphrase else None).public, principal
 
 
@@ -139,7 +145,11 @@ def _configure(session: Session) -> None:
     ]
     for key, value in wanted:
         try:
-            there = repository.git(["config", "--local", "--get-all", key]).decode("utf-8", "replace").splitlines()
+            there = (
+                repository.git(["config", "--local", "--get-all", key])
+                .decode("utf-8", "replace")
+                .splitlines()
+            )
         except GitFailed:
             there = []
         if value not in there:
@@ -152,16 +162,26 @@ def install(session: Session, asker: Asker, *, version: str) -> int:
     repository = session.repository
     configured = repository.config("core.hooksPath")
     folder = hooks_folder(session)
-    if repository.work_tree and (repository.work_tree / ".pre-commit-config.yaml").exists() and not configured:
+    if (
+        repository.work_tree
+        and (repository.work_tree / ".pre-commit-config.yaml").exists()
+        and not configured
+    ):
         session.say("this repository uses pre-commit; add this to .pre-commit-config.yaml instead, then run")
         session.say("'pre-commit install -t pre-commit -t commit-msg -t post-commit -t pre-push':")
         session.say(PRE_COMMIT_SNIPPET.format(version=version))
         return 0
-    if configured and repository.work_tree and not folder.resolve().is_relative_to(repository.common_directory.resolve()):
-        session.say(f"core.hooksPath is {configured}, which is not this clone's own; nothing is written there.")
+    if (
+        configured
+        and repository.work_tree
+        and not folder.resolve().is_relative_to(repository.common_directory.resolve())
+    ):
+        session.say(
+            f"core.hooksPath is {configured}, which is not this clone's own; nothing is written there."
+        )
         session.say("Add to its hooks, one line each:")
         for name in HOOKS:
-            session.say(f"  {folder / name}: safeai-git hook run {name} \"$@\"")
+            session.say(f'  {folder / name}: safeai-git hook run {name} "$@"')
         return 0
     missing = 0
     for name in HOOKS:
@@ -178,7 +198,9 @@ def _install_one(session: Session, asker: Asker, folder: Path, name: str) -> boo
     if path.exists() or path.is_symlink():
         question = f"{path} is there already. Keep it, run first, as {before.name}?"
         if before.exists() or not asker.agrees(question):
-            session.note(f"safeai-git: {path} is somebody else's and was left alone; --yes keeps it and runs it first")
+            session.note(
+                f"safeai-git: {path} is somebody else's and was left alone; --yes keeps it and runs it first"
+            )
             return False
         path.rename(before)
     _write_hook(path, name, chained=before.exists())
@@ -187,7 +209,10 @@ def _install_one(session: Session, asker: Asker, folder: Path, name: str) -> boo
 
 
 def _write_hook(path: Path, name: str, *, chained: bool) -> None:
-    lines = ["#!/bin/sh", "# Installed by 'safeai-git hook install'; 'safeai-git hook uninstall' takes it out again."]
+    lines = [
+        "#!/bin/sh",
+        "# Installed by 'safeai-git hook install'; 'safeai-git hook uninstall' takes it out again.",
+    ]
     if chained:
         if name == "pre-push":
             # Both hooks want what git sends on standard input.
@@ -240,7 +265,9 @@ def hook_states(session: Session) -> list[HookState]:
         try:
             content = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
-            states.append(HookState(name, active=False, detail=f"{path} is missing: 'safeai-git hook install'"))
+            states.append(
+                HookState(name, active=False, detail=f"{path} is missing: 'safeai-git hook install'")
+            )
             continue
         runs = MARK in content or "pre-commit" in content
         executable = os.name == "nt" or bool(path.stat().st_mode & stat.S_IXUSR)

@@ -167,8 +167,8 @@ def _compiled(when: str, each: str) -> Expression:
     reading = examine(when, each=each)
     program = _program(when)
     for written in reading.regexes:
-        _try(_program(f"''.matches({written})"), "the regular expression", arithmetic=False)
-    _try(program, "the expression", arithmetic=True)
+        _try(_program(f"''.matches({written})"), "the regular expression", lenient=False)
+    _try(program, "the expression", lenient=True)
     return Expression(when, reading.cost, program)
 
 
@@ -188,7 +188,7 @@ SAMPLE_EDIT: dict[str, Any] = {name: "x" if made is str else made(1) for name, m
 SAMPLE_CHANGE: dict[str, Any] = {name: "x" if made is str else made(1) for name, made in CHANGE_FACTS.items()}
 
 
-def _try(program: Program, what: str, *, arithmetic: bool) -> None:
+def _try(program: Program, what: str, *, lenient: bool) -> None:
     """Evaluate once on made-up facts of the right types, so that a mistake of types shows before it matters.
 
     What depends on the facts' values (a division by zero, an index, a text that is no number) is let pass.
@@ -198,7 +198,7 @@ def _try(program: Program, what: str, *, arithmetic: bool) -> None:
     except (ArithmeticError, LookupError):
         return
     except Exception as error:
-        if arithmetic and "parse error" in str(error):
+        if lenient and "parse error" in str(error):
             return
         raise PolicyError(f"{what} cannot work: {_told(error)}") from error
     if not isinstance(result, bool):

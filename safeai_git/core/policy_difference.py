@@ -44,7 +44,7 @@ def _changes(old: Policy, new: Policy) -> Iterator[Change]:
     yield from _ranked("safe_mode", old.safe_mode, new.safe_mode, int)
     yield from _ranked("autonomy_tier", old.autonomy_tier, new.autonomy_tier, lambda tier: -TIERS.index(tier))
     yield from _either("repository", old.repository, new.repository)
-    yield from _opening("allow_paths", _sources(old.allow_paths), _sources(new.allow_paths))
+    yield from _opening("allow_paths", _sources(old.allow_paths), _sources(new.allow_paths), "every path is allowed")
     yield from _closing("deny_paths", _sources(old.deny_paths), _sources(new.deny_paths))
     yield from _closing("protected_paths", _sources(old.protected.patterns), _sources(new.protected.patterns))
     for key in ("max_edit_size_bytes", "max_total_size_bytes", "max_edits"):
@@ -95,12 +95,12 @@ def _closing(key: str, old: Sequence[str], new: Sequence[str]) -> Iterator[Chang
     yield from (Change(key, f"{one!r} is removed", "looser") for one in old if one not in new)
 
 
-def _opening(key: str, old: Sequence[str], new: Sequence[str]) -> Iterator[Change]:
+def _opening(key: str, old: Sequence[str], new: Sequence[str], counts: str) -> Iterator[Change]:
     """A list that opens what it names, and everything when it is empty."""
     if old and not new:
-        yield Change(key, "the list is emptied: everything is let through", "looser")
+        yield Change(key, f"the list is emptied: {counts}", "looser")
     elif new and not old:
-        yield Change(key, f"only {', '.join(repr(one) for one in new)} is let through", "tighter")
+        yield Change(key, f"the list is no longer empty: {', '.join(map(repr, new))}", "tighter")
     else:
         yield from (Change(key, f"{one!r} is added", "looser") for one in new if one not in old)
         yield from (Change(key, f"{one!r} is removed", "tighter") for one in old if one not in new)
@@ -119,7 +119,7 @@ def _agents(old: Policy, new: Policy) -> Iterator[Change]:
 
 def _approvals(old: Approvals, new: Approvals) -> Iterator[Change]:
     yield from _ranked("approvals.threshold", old.threshold, new.threshold, lambda number: number)
-    yield from _opening("approvals.approvers", old.approvers, new.approvers)
+    yield from _opening("approvals.approvers", old.approvers, new.approvers, "anyone listed may approve")
 
 
 def _named(key: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:

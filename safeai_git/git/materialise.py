@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +19,9 @@ from safeai_git.core.edit import MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from safeai_git.core.errors import CouldNotDecide, FormatError, ObjectCorrupt, StorageError
 from safeai_git.core.objects import TreeEntry, parse_tree
 from safeai_git.core.paths import fold
+from safeai_git.sandbox.scratch import scratch_directory
+
+__all__ = ["Materialised", "TreeLimits", "materialise", "scratch_directory"]
 
 Read = Callable[[str], tuple[str, bytes]]
 Size = Callable[[str], int]
@@ -93,7 +94,7 @@ class _Plan:
     links: int = 0
     folders: int = 0
     gitlinks: int = 0
-    bytes: int = 0
+    total: int = 0
     sizes: dict[bytes, int] = field(default_factory=dict)
 
 
@@ -126,15 +127,17 @@ def materialise(
     try:
         _check_room(destination.parent, plan)
         destination.mkdir(mode=0o700)
-        descriptor = _open_folder(os.fspath(destination).encode("utf-8", "surrogateescape"), None)
-        _write(descriptor, plan, _writer(read, plan, progress or (lambda _done, _total: None)))
-        _link(destination, plan.root, read, plan.sizes)
+        root = os.open(destination, _folder_flags())
+        try:
+            _Writer(read, plan, progress or (lambda _done, _total: None)).write(root)
+        finally:
+            os.close(root)
     except OSError as error:
         raise StorageError(
             f"the tree {tree_id} cannot be written to {destination}: {error.strerror or error}",
             hint="check free space of the folder, and that its file system takes the tree's names",
         ) from error
-    return Materialised(plan.files, plan.links, plan.folders, plan.gitlinks, plan.bytes)
+    return Materialised(plan.files, plan.links, plan.folders, plan.gitlinks, plan.total)
 
 
 def _survey(read: Read, tree_id: str, size: Size, limits: TreeLimits) -> _Plan:
@@ -145,12 +148,16 @@ def _survey(read: Read, tree_id: str, size: Size, limits: TreeLimits) -> _Plan:
     while waiting:
         name, folder = waiting.pop()
         if folder.depth > limits.depth:
-            raise CouldNotDecide(f"{display(folder.path)} is more than {limits.depth} folders deep", hint=_LARGER)
+            raise CouldNotDecide(
+                f"{display(folder.path)} is more than {limits.depth} folders deep", hint=_LARGER
+            )
         if size(name) > limits.tree_bytes:
             raise CouldNotDecide(f"tree {name} is larger than {limits.tree_bytes:,} bytes", hint=_LARGER)
         kind, data = read(name)
         if kind != "tree":
-            raise ObjectCorrupt(f"object {name} is a {kind} where a tree was expected", hint="run 'git fsck --full'")
+            raise ObjectCorrupt(
+                f"object {name} is a {kind} where a tree was expected", hint="run 'git fsck --full'"
+            )
         found = parse_tree(data, len(name) // 2)
         entries += len(found)
         if entries > limits.entries:
@@ -158,7 +165,9 @@ def _survey(read: Read, tree_id: str, size: Size, limits: TreeLimits) -> _Plan:
         _check_names(found, folder)
         for entry in found:
             _sort_in(entry, folder, plan, size, limits)
-        waiting += [(entry.id, below) for entry, (_, below) in zip(_trees(found), folder.folders, strict=True)]
+        waiting += [
+            (entry.id, below) for entry, (_, below) in zip(_trees(found), folder.folders, strict=True)
+        ]
     return plan
 
 
@@ -203,24 +212,99 @@ def _sort_in(entry: TreeEntry, folder: _Folder, plan: _Plan, size: Size, limits:
             return
         folder.files.append(entry)
         plan.files += 1
-        plan.bytes += length
-        if plan.bytes > limits.bytes:
-            raise CouldNotDecide(f"the files of the tree are larger than {limits.bytes:,} bytes", hint=_LARGER)
+        plan.total += length
+        if plan.total > limits.bytes:
+            raise CouldNotDecide(
+                f"the files of the tree are larger than {limits.bytes:,} bytes", hint=_LARGER
+            )
     else:
-        raise _malformed(folder, entry.name, f"an entry of mode {entry.mode:o}, which is no kind that git writes")
+        raise _malformed(
+            folder, entry.name, f"an entry of mode {entry.mode:o}, which is no kind that git writes"
+        )
+
+
+class _Writer:
+    """Writes a plan beneath an open folder."""
+
+    def __init__(self, read: Read, plan: _Plan, progress: Progress) -> None:
+        self._read = read
+        self._plan = plan
+        self._progress = progress
+        self._done = 0
+
+    def write(self, root: int) -> None:
+        self._progress(0, self._plan.files)
+        self._descend(root, self._plan.root, links=False)
+        # Only now: nothing is written any more that could go through one.
+        self._descend(root, self._plan.root, links=True)
+        self._progress(self._plan.files, self._plan.files)
+
+    def _descend(self, here: int, folder: _Folder, *, links: bool) -> None:
+        if links:
+            for entry in folder.links:
+                os.symlink(self._content(entry), entry.name, dir_fd=here)
+        else:
+            for entry in folder.files:
+                self._file(here, entry)
+            for name in (*folder.gitlinks, *(name for name, _ in folder.folders)):
+                os.mkdir(name, dir_fd=here)
+        for name, below in folder.folders:
+            descriptor = os.open(name, _folder_flags(), dir_fd=here)
+            try:
+                if not links:
+                    os.fchmod(descriptor, 0o755)
+                self._descend(descriptor, below, links=links)
+            finally:
+                os.close(descriptor)
+
+    def _file(self, here: int, entry: TreeEntry) -> None:
+        rest = memoryview(self._content(entry))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(entry.name, flags, 0o600, dir_fd=here)
+        try:
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fchmod(descriptor, 0o755 if entry.mode & stat.S_IXUSR else 0o644)
+        finally:
+            os.close(descriptor)
+        self._done += 1
+        if self._done % _BETWEEN_REPORTS == 0:
+            self._progress(self._done, self._plan.files)
+
+    def _content(self, entry: TreeEntry) -> bytes:
+        kind, data = self._read(entry.id)
+        if kind != "blob" or len(data) != self._plan.sizes[entry.raw_id]:
+            raise ObjectCorrupt(
+                f"object {entry.id} is a {kind} of {len(data):,} bytes, not the blob that was announced",
+                hint="run 'git fsck --full'",
+            )
+        if stat.S_ISLNK(entry.mode) and (not data or b"\0" in data):
+            raise FormatError(
+                f"the tree cannot be written: link {display(entry.name)} leads to no path",
+                hint="reject the commit",
+            )
+        return data
+
+
+def _folder_flags() -> int:
+    return os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def _malformed(folder: _Folder, name: bytes, what: str) -> FormatError:
-    return FormatError(f"the tree cannot be written: {display(folder.path + name)}: {what}", hint="reject the commit")
+    return FormatError(
+        f"the tree cannot be written: {display(folder.path + name)}: {what}", hint="reject the commit"
+    )
 
 
 def _too_large(folder: _Folder, entry: TreeEntry, length: int) -> CouldNotDecide:
-    return CouldNotDecide(f"{display(folder.path + entry.name)} has {length:,} bytes, too many to write", hint=_LARGER)
+    return CouldNotDecide(
+        f"{display(folder.path + entry.name)} has {length:,} bytes, too many to write", hint=_LARGER
+    )
 
 
 def _check_room(parent: Path, plan: _Plan) -> None:
     found = os.statvfs(parent)
-    needed = plan.bytes + _COST_OF_AN_ENTRY * (plan.files + plan.folders)
+    needed = plan.total + _COST_OF_AN_ENTRY * (plan.files + plan.folders)
     free = found.f_bavail * found.f_frsize
     if needed > free:
         raise StorageError(

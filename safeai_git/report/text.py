@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from safeai_git.core.finding import Finding
 from safeai_git.core.display import display, safe_text
+from safeai_git.core.finding import Finding
 from safeai_git.gate import Judgement
 from safeai_git.report.style import Style
 from safeai_git.verify import CommitResult
@@ -28,9 +28,9 @@ def judgement(one: Judgement, style: Style) -> str:
     proposal, attribution = verdict.proposal, verdict.proposal.attribution
     name = f" {proposal.head_commit[:12]}" if proposal.head_commit else ""
     edits = len(proposal.edits)
+    what = f"{_KINDS[proposal.kind]}{name}: {edits} edit{'' if edits == 1 else 's'}, {proposal.total_size:,} bytes"
     lines = [
-        f"{style.decision(one.decision)} {_KINDS[proposal.kind]}{name}: {edits} edit{'' if edits == 1 else 's'}, "
-        f"{proposal.total_size:,} bytes, by {author(attribution.author_class, attribution.agent)}"
+        f"{style.decision(one.decision)} {what}, by {author(attribution.author_class, attribution.agent)}"
     ]
     if not verdict.governed:
         lines.append("  the policy does not govern it")
@@ -38,7 +38,9 @@ def judgement(one: Judgement, style: Style) -> str:
     shown = sorted(verdict.findings, key=lambda finding: -finding.outcome)
     lines += [text for one_finding in shown[:_MOST_FINDINGS] for text in finding(one_finding, style)]
     if len(shown) > _MOST_FINDINGS:
-        lines.append(f"  ... and {len(shown) - _MOST_FINDINGS:,} more findings (all of them with --format json)")
+        lines.append(
+            f"  ... and {len(shown) - _MOST_FINDINGS:,} more findings (all of them with --format json)"
+        )
     lines += [
         f"  check {evidence.name}: {evidence.result} ({safe_text(evidence.detail)}, {evidence.seconds:.1f} s, "
         f"{evidence.isolation or 'not run'})"
@@ -71,7 +73,9 @@ def policies(judgements: Iterable[Judgement]) -> str:
     lines: list[str] = []
     for one in judgements:
         if one.trust.builtin:
-            lines.append("policy: none in this repository, so the built-in default ('safeai-git init' writes one)")
+            lines.append(
+                "policy: none in this repository, so the built-in default ('safeai-git init' writes one)"
+            )
         else:
             lines.append(f"policy: {safe_text(one.trust.policy.source)}")
     return "\n".join(dict.fromkeys(lines))

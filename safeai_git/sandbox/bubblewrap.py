@@ -19,6 +19,7 @@ from pathlib import Path
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox import layout, seccomp, supervise
+from safeai_git.sandbox.causes import explain
 from safeai_git.sandbox.identity import sandbox_identity
 from safeai_git.sandbox.port import Isolation, Job, Limits, Outcome
 from safeai_git.sandbox.programs import find_program, sha256_of
@@ -120,7 +121,24 @@ class Bubblewrap:
                 )
 
             launch = supervise.Launch(argv, environment(job, mounts), (*own_files.values(), bpf), identity)
-            return supervise.run(launch, job, on_output=on_output)
+            try:
+                return supervise.run(launch, job, on_output=on_output)
+            except supervise.NotStarted as error:
+                raise explain(error.said) from error
+
+    @staticmethod
+    def policy_digest() -> str:
+        """SHA-256, in hex, of what decides what a job may do: mounts, namespaces, filter and variables."""
+        sample = Job("sample", ("true",), Path("/tree"), Path("/repository"))
+        decides = (
+            seccomp.program(platform.machine()).hex(),
+            *layout.root_arguments(sample.limits, dict.fromkeys(layout.OWN_FILES, 0)),
+            *layout.OWN_FILES.values(),
+            *layout.tree_arguments(sample, []),
+            *(*_NAMESPACES, _NO_FURTHER_NAMESPACES, *_CONFINEMENT),
+            *(f"{name}={value}" for name, value in environment(sample).items()),
+        )
+        return hashlib.sha256("\0".join(decides).encode()).hexdigest()
 
     def _confinement(self, bpf: int) -> Iterator[str]:
         yield from _NAMESPACES

@@ -185,7 +185,7 @@ def toolchain_mounts(job: Job, identity: Identity | None) -> list[Mount]:
         place = Path(prefix)
         if len(place.parts) < 3 or any(place.is_relative_to(one) for one in shown):
             continue
-        in_a_home = any(place.is_relative_to(home) for home in (*_HOMES, *_own_homes()))
+        in_a_home = any(place.is_relative_to(home) for home in (*_HOMES, *map(Path, _own_homes())))
         if in_a_home and not place.is_relative_to(job.mount_at):
             continue
         try:
