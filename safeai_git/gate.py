@@ -136,16 +136,17 @@ class Gate:
         context = Context(
             kill_switch=self._kill_switch,
             evaluate_expression=self._evaluate_expression,
-            replay_expected=replay_expected,
+            replay_expected=False,
             branch=self._origin.branch,
         )
         verdict = evaluate(proposal, trust.policy, context)
-        if replay_expected and self._replayer is not None and verdict.governed and verdict.decision != "deny":
-            # The checks are the author's own code, so they only run for a change that might pass.
-            evidence = self._replayer.evidence(
-                proposal, trust.policy.checks_for(edit.path for edit in proposal.edits)
-            )
-            verdict = evaluate(proposal, trust.policy, replace(context, evidence=evidence))
+        if replay_expected and verdict.governed and verdict.decision != "deny":
+            # The checks are the author's own code: they run only for a change that might pass.
+            context = replace(context, replay_expected=True)
+            if self._replayer is not None:
+                wanted = trust.policy.checks_for(edit.path for edit in proposal.edits)
+                context = replace(context, evidence=self._replayer.evidence(proposal, wanted))
+            verdict = evaluate(proposal, trust.policy, context)
         approved = self._approvals.of(proposal, trust) if verdict.decision == "review" else ()
         stamp = Stamp(int(self._now()), self._version, trust.policy.repository)
         return Judgement(verdict, trust, stamp, approved)

@@ -6,14 +6,17 @@ run; `verify`, CI and pre-receive do not ask whether it did.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from safeai_git.commands.session import Session
-from safeai_git.core.errors import CouldNotDecide, WrongUse
+from safeai_git.core.errors import CouldNotDecide, StorageError, WrongUse
+from safeai_git.files import write_atomically
 from safeai_git.gate import Judgement
 from safeai_git.git.history import new_commits
 from safeai_git.git.notes_transport import push_notes
@@ -65,7 +68,7 @@ def _before(session: Session, message: str) -> int:
     replay, seconds = _settings(session)
     gate = session.gate(replay=replay, remember=True, deadline_seconds=seconds)
     judged = gate.staged(message)
-    if judged.verdict.governed and (judged.verdict.findings or judged.decision != "allow"):
+    if judged.verdict.governed and judged.verdict.findings and not _shown_already(session, judged):
         _show(session, judged)
     if judged.decision == "deny":
         session.note("safeai-git: the commit is refused; nothing of the change is lost")
@@ -75,6 +78,22 @@ def _before(session: Session, message: str) -> int:
             "safeai-git: it may be committed here; CI and 'safeai-git verify' will ask for the approval"
         )
     return 0
+
+
+def _shown_already(session: Session, judged: Judgement) -> bool:
+    """Whether the hook before this one has shown just the same; remembers what is shown now."""
+    told = text.judgement(judged, Style())
+    place = session.repository.private_directory / "shown"
+    mark = hashlib.sha256(told.encode()).hexdigest().encode()
+    try:
+        if judged.decision != "deny" and place.read_bytes() == mark:
+            place.unlink()
+            return True
+    except OSError:
+        pass
+    with suppress(StorageError):
+        write_atomically(place, mark)
+    return False
 
 
 def _message(arguments: Sequence[str]) -> str:

@@ -534,19 +534,20 @@ PATTERN = st.one_of(
     st.sampled_from(["src/", "**/*.pem", "a[0-9]?", "x" * 1024]), st.sampled_from(["", "x" * 1025, 3, None])
 )
 NUMBER = st.integers(0, 700)
-NAME = st.one_of(st.from_regex(r"[a-z0-9][a-z0-9-]{0,4}", fullmatch=True), WORDS)
+PLAIN_NAME = st.from_regex(r"[a-z0-9][a-z0-9-]{0,4}", fullmatch=True)
+NAME = st.integers(0, 9).flatmap(lambda n: WORDS if n == 9 else PLAIN_NAME)
 
 
 def maybe(good: st.SearchStrategy[Any], *, odds: int = 12) -> st.SearchStrategy[Any]:
     """Mostly what belongs there."""
-    return st.integers(0, odds).flatmap(lambda n: JUNK if n == 0 else good)
+    return st.integers(0, odds).flatmap(lambda n: JUNK if n == odds else good)
 
 
 def mapping(needed: dict[str, Any], optional: dict[str, Any]) -> st.SearchStrategy[Any]:
     spoilt = st.dictionaries(st.sampled_from([*needed, *optional, "extra"]), JUNK, max_size=1)
     whole = st.fixed_dictionaries(needed, optional=optional)
     return st.integers(0, 8).flatmap(
-        lambda n: st.builds(lambda a, b: {**a, **b}, whole, spoilt) if n == 0 else whole
+        lambda n: st.builds(lambda a, b: {**a, **b}, whole, spoilt) if n == 8 else whole
     )
 
 
@@ -575,7 +576,7 @@ RULE = mapping(
         "id": st.one_of(NAME, st.just("mode-change")),
         "when": words("true"),
         "outcome": words("warn"),
-        "message": words("m", "m\n"),
+        "message": words("m", "Why.", "m\n"),
     },
     {"each": words("edit", "change", "file")},
 )

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safeai_git.commands.session import Session
-from safeai_git.core.display import safe_text
+from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import RepositoryError, SandboxUnavailable, WrongUse
 from safeai_git.gate import Gate, Judgement, worst
 from safeai_git.replay import Replayer
@@ -124,7 +124,7 @@ def _show(session: Session, judged: list[Judgement], decision: str, signed: list
     if len(judged) != 1:
         session.say(text.summary(judged, decision, style))
     if signed:
-        session.say(f"signed: {len(signed)} verdict{'' if len(signed) == 1 else 's'} in refs/notes/safeai")
+        session.say(f"signed: {count(len(signed), 'verdict')} in refs/notes/safeai")
 
 
 def replay(session: Session, revision: str, *, only: str, show_output: bool) -> int:

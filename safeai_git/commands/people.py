@@ -8,7 +8,7 @@ from typing import Any
 
 from safeai_git.commands.check import endpoints
 from safeai_git.commands.session import Session
-from safeai_git.core.display import safe_text
+from safeai_git.core.display import count, safe_text
 from safeai_git.core.envelope import Envelope, Opened, check_envelope
 from safeai_git.core.errors import FormatError, RepositoryError, WrongUse
 from safeai_git.core.trust import Refusal
@@ -52,7 +52,7 @@ def verify(session: Session, revisions: str, *, policy: Path | None, everything:
         session.data({"decision": decision, "base": base, "head": head, "commits": results})
     else:
         session.say(
-            f"{style.decision(decision)} {total:,} commits, {governed:,} governed, {len(failed):,} without a verdict "
+            f"{style.decision(decision)} {count(total, 'commit')}, {governed:,} governed, {len(failed):,} without a verdict "
             f"that lets them pass ({base[:12] or 'the beginning'}..{head[:12]})"
         )
     return 0 if decision == "allow" else 1
@@ -159,7 +159,7 @@ def _shown(session: Session, envelope: Envelope, claim: Claim, trust: Trust) -> 
     if claim.kind == "verdict":
         edits, who = predicate["edits"], predicate["attribution"]
         session.say(
-            f"  {edits['count']} edits, {edits['total_size']:,} bytes, by {text.author(who['class'], who['agent'])}"
+            f"  {count(edits['count'], 'edit')}, {edits['total_size']:,} bytes, by {text.author(who['class'], who['agent'])}"
         )
         session.say(f"  gate {safe_text(predicate['gate'])}, report {predicate['report']['sha256'][:16]}")
         _show_report(session, predicate["report"]["sha256"], predicate)

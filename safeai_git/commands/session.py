@@ -43,6 +43,7 @@ class Session:
     environ: Mapping[str, str]
     output_format: str = "text"
     _repository: Repository | None = field(default=None)
+    _trust: dict[Path | None, TrustReader] = field(default_factory=dict)
 
     @staticmethod
     def here(output_format: str = "text", folder: Path | None = None) -> Session:
@@ -87,7 +88,9 @@ class Session:
 
     def trust(self, policy_file: Path | None = None) -> TrustReader:
         """Reads policies and signers of the repository."""
-        return TrustReader(self.repository, policy_file=policy_file)
+        if policy_file not in self._trust:
+            self._trust[policy_file] = TrustReader(self.repository, policy_file=policy_file)
+        return self._trust[policy_file]
 
     def gate(
         self,

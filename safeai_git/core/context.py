@@ -62,7 +62,8 @@ class Context:
     Attributes:
         kill_switch: Its state.
         evidence: What a replay observed, by check name; a check without an entry was not replayed.
-        replay_expected: False for a step inside a range whose end is replayed instead.
+        replay_expected: False for a change that is refused anyway, and for a step inside a range whose end is
+            replayed instead.
         evaluate_expression: The policy VM: an expression's text and the facts, to true or false. Raises
             `CouldNotDecide` for anything else.
         branch: The branch's short name, where it is known.

@@ -59,6 +59,11 @@ def safe_text(text: str, *, newlines: bool = False) -> str:
     return text if text.isascii() and text.isprintable() and "\\" not in text else _escaped(text, frozenset())
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """``1 edit``, ``2 edits``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def is_composed(component: str) -> bool:
     """Whether a component is in Unicode's normal form C. Said of none that is overlong: it is not looked at."""
     return component.isascii() or (len(component) <= _LONGEST and unicodedata.is_normalized("NFC", component))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -77,10 +78,12 @@ class Expression:
     def evaluate(self, facts: Mapping[str, Any]) -> bool:
         """Ask it about facts: ``change``, ``edits`` and, for a rule that is asked of each edit, ``edit``.
 
+        All expressions of a thread share one `PolicyVM`, and so the budget for a change.
+
         Raises:
             CouldNotDecide: It gave no answer, or not one of true and false, or would cost too much.
         """
-        return PolicyVM().run(self, facts)
+        return _LOCAL.vm.run(self, facts)
 
 
 class PolicyVM:
@@ -147,6 +150,14 @@ class PolicyVM:
         context.set_variable_resolver(lambda name: self._edit if name == "edit" else None)
         self._context, self._change, self._edits = context, change, edits
         self._spent, self._weight = 0, _weight(edits)
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.vm = PolicyVM()
+
+
+_LOCAL = _Local()
 
 
 def compile_rule(when: str, each: str = "edit") -> Expression:

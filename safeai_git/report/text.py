@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from safeai_git.core.display import display, safe_text
+from safeai_git.core.display import count, display, safe_text
 from safeai_git.core.finding import Finding
 from safeai_git.gate import Judgement
 from safeai_git.report.style import Style
@@ -27,8 +27,9 @@ def judgement(one: Judgement, style: Style) -> str:
     verdict = one.verdict
     proposal, attribution = verdict.proposal, verdict.proposal.attribution
     name = f" {proposal.head_commit[:12]}" if proposal.head_commit else ""
-    edits = len(proposal.edits)
-    what = f"{_KINDS[proposal.kind]}{name}: {edits} edit{'' if edits == 1 else 's'}, {proposal.total_size:,} bytes"
+    what = (
+        f"{_KINDS[proposal.kind]}{name}: {count(len(proposal.edits), 'edit')}, {proposal.total_size:,} bytes"
+    )
     lines = [
         f"{style.decision(one.decision)} {what}, by {author(attribution.author_class, attribution.agent)}"
     ]

@@ -88,7 +88,7 @@ def _tested_bubblewrap(state_dir: Path | None) -> Backend:
         "policy": policy,
         "kernel": platform.release(),
         "user": os.getuid(),
-        "user_namespace": os.readlink("/proc/self/ns/user"),
+        "user_namespace": str(Path("/proc/self/ns/user").readlink()),
     }
     complete = _recalled(state_dir, key)
     if complete is not None:

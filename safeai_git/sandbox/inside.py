@@ -1,8 +1,10 @@
 """The self-test's part that runs inside the sandbox, as a script of the system's own Python.
 
-Attempts what must not work and what must, and prints a line for each surprise, then ``done``. Needs nothing but the
-standard library of any Python 3, and is never imported by the product.
+Attempts what must not work and what must, and prints ``begun``, a line for each surprise, then ``done``. Needs nothing
+but the standard library of Python 3.8, and is never imported by the product.
 """
+
+from __future__ import annotations
 
 import ctypes
 import errno
@@ -11,87 +13,80 @@ import os
 import resource
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-PLACES = ("/", "/usr", "/etc", "/dev", "/home", "/proc/sys/kernel", "/var/tmp")
+_UNWRITABLE = ("/", "/usr", "/etc", "/dev", "/home", "/proc/sys/kernel", "/var/tmp")  # noqa: S108
+_VSOCK, _PACKET, _ALG, _MPTCP = 40, 17, 38, 262
+_CLONE_NEWUSER = 0x10000000
 
 
-def expect(number, attempt):
-    """The attempt must fail with this error number."""
+def _fails(number: int, attempt: Callable[[], object]) -> str:
     try:
         attempt()
     except OSError as error:
-        if error.errno == number:
-            return ""
-        return "failed with %s" % errno.errorcode.get(error.errno, error.errno)
+        return "" if error.errno == number else f"failed otherwise: {error}"
     return "succeeded"
 
 
-def connect(family, address):
-    """Try to reach a socket."""
+def _connect(family: int, address: Any) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as one:
         one.settimeout(5)
         one.connect(address)
 
 
-def tcp_to_the_host(facts):
-    return expect(errno.ECONNREFUSED, lambda: connect(socket.AF_INET, ("127.0.0.1", facts["port"])))
+def _open_socket(family: int, protocol: int = 0) -> None:
+    socket.socket(family, socket.SOCK_STREAM, protocol).close()
 
 
-def socket_file_of_the_host(facts):
-    return expect(errno.ENOENT, lambda: connect(socket.AF_UNIX, facts["socket"]))
+def _tcp_to_the_host(facts: dict[str, Any]) -> str:
+    return _fails(errno.ECONNREFUSED, lambda: _connect(socket.AF_INET, ("127.0.0.1", facts["port"])))
 
 
-def abstract_socket_of_the_host(facts):
-    return expect(errno.ECONNREFUSED, lambda: connect(socket.AF_UNIX, "\0" + facts["abstract"]))
+def _socket_file_of_the_host(facts: dict[str, Any]) -> str:
+    return _fails(errno.ENOENT, lambda: _connect(socket.AF_UNIX, facts["socket"]))
 
 
-def other_kinds_of_socket(facts):
-    for family in (40, 17, 38):  # VSOCK, PACKET, ALG
-        problem = expect(
-            errno.EAFNOSUPPORT, lambda family=family: socket.socket(family, socket.SOCK_STREAM).close()
-        )
-        if problem:
-            return "family %d: %s" % (family, problem)
-    return expect(
-        errno.EPROTONOSUPPORT, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).close()
-    )
+def _abstract_socket_of_the_host(facts: dict[str, Any]) -> str:
+    return _fails(errno.ECONNREFUSED, lambda: _connect(socket.AF_UNIX, "\0" + facts["abstract"]))
 
 
-def own_loopback(facts):
+def _other_kinds_of_socket(_facts: dict[str, Any]) -> str:
+    found = [_fails(errno.EAFNOSUPPORT, partial(_open_socket, one)) for one in (_VSOCK, _PACKET, _ALG)]
+    found.append(_fails(errno.EPROTONOSUPPORT, lambda: _open_socket(socket.AF_INET, _MPTCP)))
+    return ", ".join(filter(None, found))
+
+
+def _own_loopback(_facts: dict[str, Any]) -> str:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(1)
-        connect(socket.AF_INET, server.getsockname())
+        _connect(socket.AF_INET, server.getsockname())
     return ""
 
 
-def file_of_the_host(facts):
-    return expect(errno.ENOENT, lambda: os.open(facts["secret"], os.O_RDONLY))
+def _file_of_the_host(facts: dict[str, Any]) -> str:
+    return _fails(errno.ENOENT, lambda: os.open(facts["secret"], os.O_RDONLY))
 
 
-def variables(facts):
+def _variables(facts: dict[str, Any]) -> str:
+    names = set()
     for place in ("/proc/self/environ", "/proc/1/environ"):
-        with open(place, "rb") as file:
-            names = {one.partition(b"=")[0].decode() for one in file.read().split(b"\0") if one}
-        if names - set(facts["variables"]) - {"PWD"}:
-            return "%s holds %s" % (place, sorted(names - set(facts["variables"])))
-    return ""
+        names |= {os.fsdecode(one.partition(b"=")[0]) for one in Path(place).read_bytes().split(b"\0") if one}
+    strange = names - set(facts["variables"]) - {"PWD"}
+    return f"unexpected: {sorted(strange)}" if strange else ""
 
 
-def descriptors(facts):
-    found = []
-    for number in range(3, 1024):
-        try:
-            os.fstat(number)
-            found.append(number)
-        except OSError:
-            pass
-    return "open: %s" % found if found else ""
+def _descriptors(_facts: dict[str, Any]) -> str:
+    found = [number for number in range(3, 1024) if _fails(errno.EBADF, partial(os.fstat, number))]
+    return f"open: {found}" if found else ""
 
 
-def kernel_settings(facts):
+def _kernel_settings(_facts: dict[str, Any]) -> str:
     if not os.statvfs("/proc/sys").f_flag & os.ST_RDONLY:
-        return "/proc/sys is mounted writable"
+        return "mounted writable"
     try:
         os.close(os.open("/proc/sys/kernel/core_pattern", os.O_WRONLY))
     except OSError:
@@ -99,85 +94,72 @@ def kernel_settings(facts):
     return "core_pattern can be opened for writing"
 
 
-def user_namespaces(facts):
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(0x10000000) == 0:
-        return "unshare(CLONE_NEWUSER) succeeded"
-    return ""
+def _user_namespaces(_facts: dict[str, Any]) -> str:
+    return "one can be made" if ctypes.CDLL(None).unshare(_CLONE_NEWUSER) == 0 else ""
 
 
-def namespaces(facts):
-    same = [
-        name for name, link in facts["namespaces"].items() if os.readlink("/proc/self/ns/" + name) == link
-    ]
-    return "shared with the host: %s" % same if same else ""
+def _namespaces(facts: dict[str, Any]) -> str:
+    shown = {name: os.readlink(f"/proc/self/ns/{name}") for name in facts["namespaces"]}  # noqa: PTH115 - Python 3.8
+    same = sorted(shown.items() & facts["namespaces"].items())
+    return f"shared with the host: {same}" if same else ""
 
 
-def privileges(facts):
-    with open("/proc/self/status") as file:
-        status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+def _privileges(_facts: dict[str, Any]) -> str:
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     wanted = {"NoNewPrivs": "1", "Seccomp": "2"}
-    wanted.update(dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapAmb"), "0" * 16))
-    wrong = sorted(name for name in wanted if status.get(name) != wanted[name])
-    return "unexpected: %s" % wrong if wrong else ""
+    wanted.update(dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), "0" * 16))
+    return ", ".join(f"{name} is {status.get(name)}" for name in wanted if status.get(name) != wanted[name])
 
 
-def read_only_root(facts):
-    for place in PLACES:
+def _unwritable_root(_facts: dict[str, Any]) -> str:
+    written = []
+    for place in _UNWRITABLE:
         try:
-            os.mkdir(os.path.join(place, "made-inside"))
+            Path(place, "made-inside").mkdir()
         except OSError:
             continue
-        return "%s can be written" % place
+        written.append(place)
+    return f"can be written: {written}" if written else ""
+
+
+def _writable_places(_facts: dict[str, Any]) -> str:
+    for place in (".", "/tmp", os.environ["HOME"], "/dev/shm"):  # noqa: S108
+        Path(place, "made-inside").write_text("written", encoding="ascii")
     return ""
 
 
-def writable_tree(facts):
-    for place in (".", "/tmp", os.environ["HOME"], "/dev/shm"):
-        with open(os.path.join(place, "made-inside"), "w") as file:
-            file.write("written")
-    return ""
+def _limits(facts: dict[str, Any]) -> str:
+    found = (resource.getrlimit(resource.RLIMIT_CORE)[1], resource.getrlimit(resource.RLIMIT_NPROC)[1])
+    return "" if found == (0, facts["processes"]) else f"core files and processes: {found}"
 
 
-def limits(facts):
-    if resource.getrlimit(resource.RLIMIT_CORE) != (0, 0):
-        return "core files can be written"
-    return (
-        ""
-        if resource.getrlimit(resource.RLIMIT_NPROC)[1] == facts["processes"]
-        else "the number of processes"
-    )
-
-
-PROBES = (
-    tcp_to_the_host,
-    socket_file_of_the_host,
-    abstract_socket_of_the_host,
-    other_kinds_of_socket,
-    own_loopback,
-    file_of_the_host,
-    variables,
-    descriptors,
-    kernel_settings,
-    user_namespaces,
-    namespaces,
-    privileges,
-    read_only_root,
-    writable_tree,
-    limits,
+_PROBES = (
+    _tcp_to_the_host,
+    _socket_file_of_the_host,
+    _abstract_socket_of_the_host,
+    _other_kinds_of_socket,
+    _own_loopback,
+    _file_of_the_host,
+    _variables,
+    _descriptors,
+    _kernel_settings,
+    _user_namespaces,
+    _namespaces,
+    _privileges,
+    _unwritable_root,
+    _writable_places,
+    _limits,
 )
 
 
-def main():
+def _main() -> None:
+    print("begun")
     facts = json.loads(sys.argv[1])
-    for probe in PROBES:
-        try:
-            problem = probe(facts)
-        except Exception as error:  # a surprise is a finding, whatever it is
-            problem = "%s: %s" % (type(error).__name__, error)
-        if problem:
-            print("%s: %s" % (probe.__name__.replace("_", " "), problem))
+    for probe in _PROBES:
+        if problem := probe(facts):
+            print(f"{probe.__name__.replace('_', ' ').strip()}: {problem}")
     print("done")
 
 
-main()
+_main()

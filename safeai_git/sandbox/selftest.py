@@ -32,6 +32,7 @@ _LIMITS = Limits(
 
 # The same in shell, for a machine without Python in /usr. $1 file, $2 socket, then the host's namespaces.
 SHELL = r"""
+echo begun
 say() { echo "$1"; }
 [ -e "$1" ] && say "file of the host: can be seen"
 [ -e "$2" ] && say "socket file of the host: can be seen"
@@ -67,7 +68,7 @@ class _Bait:
 
     folder: Path
     secret: Path
-    socket: Path
+    socket_file: Path
     abstract: str
     port: int
     listeners: tuple[socket.socket, ...]
@@ -92,7 +93,7 @@ def check(backend: Backend, *, owner: int, variables: tuple[str, ...]) -> None:
                 f"the sandbox cannot be tested: {error}", hint="check that TMPDIR can be written"
             ) from error
         outcome = backend.run(_python_job(bait, variables))
-        if outcome.exit_code != 0:  # not there, or too small an installation of it
+        if not outcome.output.startswith(b"begun\n"):  # not there, or too small an installation of it
             outcome = backend.run(_shell_job(bait))
         problems = [*_told(outcome), *_seen_outside(bait, owner)]
     if problems:
@@ -134,14 +135,14 @@ def _lay_out(stack: ExitStack) -> _Bait:
 
 
 def _host_namespaces() -> dict[str, str]:
-    return {name: os.readlink(f"/proc/self/ns/{name}") for name in NAMESPACES}
+    return {name: str(Path(f"/proc/self/ns/{name}").readlink()) for name in NAMESPACES}
 
 
 def _python_job(bait: _Bait, variables: tuple[str, ...]) -> Job:
     facts = {
         "port": bait.port,
         "secret": str(bait.secret),
-        "socket": str(bait.socket),
+        "socket": str(bait.socket_file),
         "abstract": bait.abstract,
         "variables": variables,
         "namespaces": _host_namespaces(),
@@ -152,7 +153,7 @@ def _python_job(bait: _Bait, variables: tuple[str, ...]) -> Job:
 
 
 def _shell_job(bait: _Bait) -> Job:
-    arguments = (str(bait.secret), str(bait.socket), *_host_namespaces().values())
+    arguments = (str(bait.secret), str(bait.socket_file), *_host_namespaces().values())
     return _job(bait, ("/bin/sh", "-c", SHELL, "sh", *arguments))
 
 
@@ -162,8 +163,8 @@ def _job(bait: _Bait, argv: tuple[str, ...]) -> Job:
 
 def _told(outcome: Outcome) -> list[str]:
     lines = outcome.output.decode("utf-8", "replace").splitlines()
-    if outcome.passed and lines[-1:] == ["done"]:
-        return lines[:-1]
+    if outcome.passed and lines[:1] == ["begun"] and lines[-1:] == ["done"]:
+        return lines[1:-1]
     ended = outcome.limit_hit or f"exit code {outcome.exit_code}"
     return [*lines[-3:], f"the self-test did not come to its end ({ended})"]
 

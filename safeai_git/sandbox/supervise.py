@@ -88,7 +88,7 @@ def _start(
         stack.callback(os.close, descriptor)
     try:
         uid, gid = (launch.identity.uid, launch.identity.gid) if launch.identity else (None, None)
-        process = subprocess.Popen(  # noqa: S603 - running foreign commands, confined, is what this is for
+        process = subprocess.Popen(
             launch.argv(theirs[1], theirs[2]),
             env=launch.environment,
             stdin=subprocess.DEVNULL,

@@ -15,8 +15,3 @@ def chosen(policy: Policy, rule: str, default: Outcome) -> Outcome:
     """The outcome that the policy chose for a rule, or the rule's own."""
     word = policy.outcomes.get(rule)
     return default if word is None else Outcome.of(word)
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """``1 edit``, ``2 edits``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

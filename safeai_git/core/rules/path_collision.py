@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safeai_git.core.context import Context
-from safeai_git.core.finding import Finding, Outcome
 from safeai_git.core.display import display
+from safeai_git.core.finding import Finding, Outcome
 from safeai_git.core.policy import Policy
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.rules.common import chosen

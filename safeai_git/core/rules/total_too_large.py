@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safeai_git.core.context import Context
+from safeai_git.core.display import count
 from safeai_git.core.finding import MAINTAINERS, Finding, Outcome
 from safeai_git.core.policy import Policy
 from safeai_git.core.proposal import Proposal
-from safeai_git.core.rules.common import count
 
 ID = "total-too-large"
 
