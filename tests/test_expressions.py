@@ -23,8 +23,8 @@ from safeai_git.core.expression_bounds import (
     Cost,
     examine,
     regex_units,
-    tokens,
 )
+from safeai_git.core.expression_tokens import tokens
 from safeai_git.core.expressions import BUDGET, Expression, PolicyVM, compile_rule
 from safeai_git.core.facts import change_facts, edit_facts
 from safeai_git.core.proposal import Proposal
@@ -469,8 +469,39 @@ def test_any_text_is_an_expression_or_a_policy_error(text: str) -> None:
 
 
 EXPRESSION_PARTS = st.sampled_from(
-    "edit|edits|change|.size|.path|.exists(e, |.all(f, |e|f|)|(|[|]|1|'a'| == | > | && |!| + |.matches('a')"
-    "|.startsWith('a')|[0]|size(|true| ? | : | in |{|}|, ".split("|")
+    [
+        "edit",
+        "edits",
+        "change",
+        ".size",
+        ".path",
+        ".exists(e, ",
+        ".all(f, ",
+        "e",
+        "f",
+        ")",
+        "(",
+        "[",
+        "]",
+        "1",
+        "'a'",
+        " == ",
+        " > ",
+        " && ",
+        "!",
+        " + ",
+        ".matches('a')",
+        ".startsWith('a')",
+        "[0]",
+        "size(",
+        "true",
+        " ? ",
+        " : ",
+        " in ",
+        "{",
+        "}",
+        ", ",
+    ]
 )
 
 

@@ -1044,3 +1044,17 @@ def test_faults_without_positions_name_the_source() -> None:
 
 def test_a_policy_without_approvals_needs_one() -> None:
     assert from_data({}).approvals == Approvals(1, ())
+
+
+def test_the_documentation_has_every_key_and_its_examples_are_policies(loader: str) -> None:
+    page = (ROOT / "docs" / "formats" / "policy.md").read_text(encoding="utf-8")
+    for key in schema.policy_schema()["properties"]:
+        assert f"| `{key}` |" in page, key
+    for section in ("check", "rule", "agent"):
+        for key in schema.policy_schema()["$defs"][section]["properties"]:
+            assert f"`{key}`" in page or f"`{key}:" in page, key
+    blocks = [block.split("```")[0] for block in page.split("```yaml\n")[1:]]
+    policies = [block for block in blocks if not block.startswith("#")]
+    assert len(policies) == 2
+    for block in policies:
+        assert load(block).source == "p.yaml"

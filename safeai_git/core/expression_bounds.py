@@ -16,8 +16,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from safeai_git.core.display import safe_text
 from safeai_git.core.errors import PolicyError
+from safeai_git.core.expression_tokens import Token, refuse, tokens
 from safeai_git.core.policy_faults import guess
 from safeai_git.core.policy_parts import MAX_WHEN
 
@@ -60,31 +60,9 @@ LARGEST_REGEX = 4_096
 CLASS_UNITS = 50
 REGEX_STEPS = 25
 
-# The lexical rules of the CEL specification (langdef.md, Syntax).
-_TOKEN = re.compile(
-    r"""
-      (?P<space> [\ \t\r\n]+ | //[^\n]* )
-    | (?P<string> [bB]?[rR] (?: \"{3}[\s\S]*?\"{3} | '{3}[\s\S]*?'{3} | "[^"\r\n]*" | '[^'\r\n]*' )
-                | [bB]? (?: \"{3}(?:[^\\]|\\[\s\S])*?\"{3} | '{3}(?:[^\\]|\\[\s\S])*?'{3}
-                          | "(?:[^"\\\r\n]|\\[^\r\n])*" | '(?:[^'\\\r\n]|\\[^\r\n])*' ) )
-    | (?P<number> 0x[0-9a-fA-F]+[uU]? | [0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)? | [0-9]+(?:[eE][+-]?[0-9]+ | [uU])? )
-    | (?P<name> [_a-zA-Z][_a-zA-Z0-9]* )
-    | (?P<sign> && | \|\| | [<>=!]= | [-+*/%!<>?:.,()\[\]{}] )
-    """,
-    re.VERBOSE,
-)
 _REPEAT = re.compile(r"\{[^{}]*\}")
 _UNICODE = re.compile(r"\\[wWdDsSpPbB]|\(\?[a-zA-Z]*i|\[:")
 _CLOSING = {")": "(", "]": "[", "}": "{"}
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One token: its kind (a group of the grammar above), its text and where it starts."""
-
-    kind: str
-    text: str
-    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +98,6 @@ class _Open:
     times: int = 1
 
 
-def tokens(text: str) -> list[Token]:
-    """The tokens of an expression, without space and comments.
-
-    Raises:
-        PolicyError: Something there is no token of CEL.
-    """
-    found, at = [], 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            _refuse(text, at, f"{safe_text(text[at])} cannot stand here")
-        if match.lastgroup != "space":
-            found.append(Token(str(match.lastgroup), match.group(), at))
-        at = match.end()
-    return found
-
-
 def examine(text: str, *, each: str) -> Reading:
     """Read an expression.
 
@@ -161,11 +122,6 @@ def regex_units(written: str) -> int:
         )
         units = min(units, LARGEST_REGEX + 1)
     return units
-
-
-def _refuse(text: str, at: int, what: str, hint: str = "") -> None:
-    line, column = text.count("\n", 0, at) + 1, at - (text.rfind("\n", 0, at) + 1) + 1
-    raise PolicyError(f"line {line}, column {column} of the expression: {what}", hint=hint)
 
 
 @dataclass(slots=True)
@@ -197,11 +153,11 @@ class _Reader:
             elif token.text == "," and self.open and not self.open[-1].bound:
                 self.open[-1].times += 1
         if self.open:
-            _refuse(self.text, self.open[-1].at, f"the '{self.open[-1].sign}' is never closed")
+            refuse(self.text, self.open[-1].at, f"the '{self.open[-1].sign}' is never closed")
         return Reading(Cost(*self.steps), tuple(self.regexes))
 
     def _refuse(self, token: Token, what: str, hint: str = "") -> None:
-        _refuse(self.text, token.at, what, hint)
+        refuse(self.text, token.at, what, hint)
 
     def _peek(self, i: int) -> str:
         return self.found[i].text if 0 <= i < len(self.found) and self.found[i].kind != "string" else ""
