@@ -30,7 +30,7 @@ LONGEST_GUESS = 64
 KEYS_HINT = "'safeai-git policy schema' lists the keys"
 
 
-class Refused(Exception):  # noqa: N818 - not an error of the product: it never leaves the reader
+class Refused(Exception):
     """A value is not what its key asks for."""
 
     def __init__(self, what: str, hint: str = "") -> None:
