@@ -44,7 +44,9 @@ def _changes(old: Policy, new: Policy) -> Iterator[Change]:
     yield from _ranked("safe_mode", old.safe_mode, new.safe_mode, int)
     yield from _ranked("autonomy_tier", old.autonomy_tier, new.autonomy_tier, lambda tier: -TIERS.index(tier))
     yield from _either("repository", old.repository, new.repository)
-    yield from _opening("allow_paths", _sources(old.allow_paths), _sources(new.allow_paths), "every path is allowed")
+    yield from _opening(
+        "allow_paths", _sources(old.allow_paths), _sources(new.allow_paths), "every path is allowed"
+    )
     yield from _closing("deny_paths", _sources(old.deny_paths), _sources(new.deny_paths))
     yield from _closing("protected_paths", _sources(old.protected.patterns), _sources(new.protected.patterns))
     for key in ("max_edit_size_bytes", "max_total_size_bytes", "max_edits"):

@@ -122,7 +122,8 @@ class Section:
         """The value of a key, or the default where it is absent or refused."""
         if key not in self._items:
             return default
-        return self._read((*self._place, key), self._items[key], read, default)
+        value: T = self._read((*self._place, key), self._items[key], read, default)
+        return value
 
     def need(self, key: str, read: Callable[[Any], T], default: T) -> T:
         """As `get`, of a key that has to be there. The default only stands in until the faults are raised."""
