@@ -29,7 +29,7 @@ def evaluate_expression(when: str, facts: Mapping[str, object]) -> bool:
     Raises:
         CouldNotDecide: It is no expression, its evaluation fails, or its value is neither true nor false.
     """
-    return bool(_compiled(when).evaluate(facts))
+    return bool(_compiled(when, "edit" if "edit" in facts else "change").evaluate(facts))
 
 
 def check_expressions(policy: Policy) -> None:
@@ -39,4 +39,4 @@ def check_expressions(policy: Policy) -> None:
         PolicyError: One is no expression.
     """
     for rule in policy.rules:
-        _compiled(rule.when)
+        _compiled(rule.when, rule.each)

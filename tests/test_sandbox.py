@@ -1,0 +1,1667 @@
+"""The sandbox, with real bubblewrap: what must not work inside, what must, and what each limit stops.
+
+As root these tests also show what an ordinary user gets. A probe that must fail inside is first shown to work outside.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from safeai_git.core.errors import SandboxUnavailable, StorageError
+from safeai_git.sandbox import Backend, Job, Limits, Outcome, choose, describe
+from safeai_git.sandbox import (
+    bubblewrap,
+    causes,
+    choice,
+    identity,
+    layout,
+    programs,
+    seccomp,
+    selftest,
+    supervise,
+    usage,
+)
+from safeai_git.sandbox.output import KEPT_AT_EACH_END, Output
+from safeai_git.sandbox.port import MIB
+from safeai_git.sandbox.rlimits import hard_limit
+from safeai_git.sandbox.scratch import remove_tree, scratch_directory
+
+ROOT = os.geteuid() == 0
+ORDINARY = 54321
+PROJECT = Path(__file__).resolve().parent.parent
+PYTHON = "/usr/bin/python3"
+MOUNTED_AT = Path("/work-of-a-test/repository")
+
+
+def _why_not() -> str:
+    if sys.platform != "linux":
+        return "replay needs Linux"
+    try:
+        bubblewrap.installed()
+    except SandboxUnavailable as error:
+        return error.message
+    return "" if Path(PYTHON).exists() else "the probes need /usr/bin/python3"
+
+
+WHY_NOT = _why_not()
+real = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "-")
+x86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code of x86_64")
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    return choose(state_dir=tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    with scratch_directory() as place:
+        (place / "tree").mkdir(mode=0o700)
+        yield place
+
+
+@pytest.fixture
+def run(backend: Backend, scratch: Path) -> Run:
+    def run(*argv: str, limits: Limits | None = None, on_output: object = None, **more: object) -> Outcome:
+        if len(argv) == 1:
+            argv = ("/bin/sh", "-c", argv[0])
+        job = Job("a-check", argv, scratch / "tree", MOUNTED_AT, limits=limits or Limits(wall_seconds=60))
+        return backend.run(replace(job, **more), on_output=on_output)  # type: ignore[arg-type]
+
+    return run
+
+
+def _commands(marker: str) -> list[int]:
+    """Processes of the host whose command line holds the marker."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if marker.encode() in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def marker() -> Iterator[str]:
+    """Something to put into a command line; nothing with it may be left when the test ends."""
+    name = f"safeai-{uuid.uuid4().hex}"
+    yield name
+    assert _commands(name) == []
+
+
+def _as_ordinary_user(argv: list[str]) -> list[str]:
+    if not ROOT:
+        return argv
+    number = str(ORDINARY)
+    return ["/usr/bin/setpriv", "--reuid", number, "--regid", number, "--clear-groups", *argv]
+
+
+def _python_for_everybody() -> str:
+    """An interpreter that can run the product and that an ordinary user can reach."""
+    if not ROOT or layout.closed_folder(Path(sys.executable).resolve()) is None:
+        return sys.executable
+    if layout.closed_folder(PROJECT / "x") is not None:
+        pytest.skip(f"an ordinary user cannot read {PROJECT}")
+    version = subprocess.run(
+        [PYTHON, "-c", "import sys; print(sys.version_info >= (3, 11))"], capture_output=True
+    )
+    if version.stdout.strip() != b"True":
+        pytest.skip("an ordinary user can reach no Python of 3.11 or newer")
+    return PYTHON
+
+
+# ---- an ordinary command
+
+
+@real
+def test_a_command_ends_with_its_own_code_and_output(run: Run) -> None:
+    outcome = run("echo out; echo err >&2; exit 3")
+    assert (outcome.exit_code, outcome.signal, outcome.limit_hit) == (3, None, None)
+    assert outcome.output == b"out\nerr\n"
+    assert outcome.output_bytes == 8
+    assert outcome.output_sha256 == hashlib.sha256(b"out\nerr\n").hexdigest()
+    assert not outcome.passed
+    assert run("true").passed
+    assert run("kill -SEGV $$").exit_code == 128 + signal.SIGSEGV
+    assert run("no-such-program").exit_code == 127
+
+
+@real
+def test_the_tree_is_at_the_repositorys_own_path_and_writable(run: Run, scratch: Path) -> None:
+    (scratch / "tree/file").write_text("content")
+    outcome = run("pwd; cat file; echo more >made; mkdir d; ls -A")
+    assert outcome.output.decode() == f"{MOUNTED_AT}\ncontent\nd\nfile\nmade\n".replace(
+        "content\n", "content"
+    )
+    assert (scratch / "tree/made").read_text() == "more\n"
+    assert (scratch / "tree/made").stat().st_uid != 0
+
+
+@real
+def test_output_is_passed_on_as_it_comes(run: Run) -> None:
+    pieces: list[bytes] = []
+    outcome = run("echo one; sleep 0.2; printf 'two\\033[31m\\0'", on_output=pieces.append)
+    assert len(pieces) >= 2
+    assert b"".join(pieces) == outcome.output == b"one\ntwo\x1b[31m\0"
+
+
+@real
+def test_variables_are_fixed_ones_and_the_jobs_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAFEAI_CANARY", "canary")
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    outcome = run("cat /proc/self/environ /proc/1/environ", environment={"WANTED": "yes"}, commit_time=1234)
+    found = dict(one.split("=", 1) for one in outcome.output.decode().split("\0") if one)
+    assert found["WANTED"] == "yes"
+    assert found["SOURCE_DATE_EPOCH"] == "1234"
+    assert found["HOME"] == layout.HOME
+    assert set(found) <= {*bubblewrap.environment(Job("j", ("x",), Path("/t"), Path("/r"))), "WANTED", "PWD"}
+
+
+@real
+@pytest.mark.parametrize(
+    "variables", [{"LD_PRELOAD": "/x.so"}, {"A=B": ""}, {"A": "a\0b"}, {"": "x"}, {"GCONV_PATH": "/x"}]
+)
+def test_B65_variables_that_act_on_bubblewrap_itself_are_refused(run: Run, variables: dict[str, str]) -> None:
+    with pytest.raises(SandboxUnavailable, match="may not set the variable"):
+        run("true", environment=variables)
+
+
+@real
+def test_B64_what_the_environment_names_is_never_started(
+    backend: Backend, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    for name in ("bwrap", "prlimit", "sh"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/ran-$0\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f".:{tmp_path}")
+    monkeypatch.setenv("LD_PRELOAD", str(tmp_path / "bwrap"))
+    monkeypatch.setenv("BASH_ENV", str(tmp_path / "sh"))
+    assert (
+        choose(state_dir=None)
+        .run(Job("a-check", ("/bin/sh", "-c", "echo $PATH"), scratch / "tree", MOUNTED_AT))
+        .output.startswith(b"/usr/")
+    )
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["bwrap", "prlimit", "sh"]
+
+
+# ---- what must not work inside, each shown to work outside first
+
+PROBES = r"""
+import ctypes, errno, json, os, socket, sys
+facts = json.loads(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+
+def call(number, *arguments):
+    ctypes.set_errno(0)
+    if libc.syscall(number, *arguments) < 0:
+        raise OSError(ctypes.get_errno(), "")
+
+def attempt(action):
+    try:
+        action()
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error.errno))
+    return "works"
+
+def connect(family, kind, address, protocol=0):
+    with socket.socket(family, kind, protocol) as one:
+        one.settimeout(2)
+        one.connect(address)
+
+def udp():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.settimeout(2)
+        one.connect(("127.0.0.1", facts["udp"]))
+        one.send(b"hello")
+        one.recv(1)
+
+class Vector(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+def read_memory_of_another():
+    # of a child of our own: what another process of this user would be
+    child = os.fork()
+    if child == 0:
+        os.read(wait_end[0], 1)
+        os._exit(0)
+    try:
+        into = ctypes.create_string_buffer(8)
+        here, there = Vector(ctypes.addressof(into), 8), Vector(facts_address, 8)
+        call(SYSCALLS["process_vm_readv"], child, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+    finally:
+        os.write(wait_end[1], b"x")
+        os.waitpid(child, 0)
+
+wait_end = os.pipe()
+kept = ctypes.create_string_buffer(8)
+facts_address = ctypes.addressof(kept)
+SYSCALLS = facts["syscalls"]
+
+def new_user_namespace():
+    child = os.fork()
+    if child == 0:
+        try:
+            call(SYSCALLS["unshare"], 0x10000000)
+        except OSError as error:
+            os._exit(error.errno)
+        os._exit(0)
+    number = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if number:
+        raise OSError(number, "")
+
+ring = ctypes.create_string_buffer(256)
+stat_name = ctypes.create_string_buffer(b"/usr")
+handle = (ctypes.c_int * 64)(248)
+mount_id = ctypes.c_int()
+results = {
+    "tcp": attempt(lambda: connect(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", facts["tcp"]))),
+    "tcp6": attempt(lambda: connect(socket.AF_INET6, socket.SOCK_STREAM, ("::1", facts["tcp6"])))
+        if facts["tcp6"] else "works",
+    "mptcp": attempt(lambda: connect(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", facts["tcp"]), 262)),
+    "udp": attempt(udp),
+    "unix": attempt(lambda: connect(socket.AF_UNIX, socket.SOCK_STREAM, facts["unix"])),
+    "abstract": attempt(lambda: connect(socket.AF_UNIX, socket.SOCK_STREAM, "\0" + facts["abstract"])),
+    "secret": attempt(lambda: os.close(os.open(facts["secret"], os.O_RDONLY))),
+    "through a link": attempt(lambda: os.close(os.open("link", os.O_RDONLY))),
+    "signal": attempt(lambda: os.kill(facts["pid"], 0)),
+    "environ of another": attempt(lambda: os.close(os.open("/proc/%d/environ" % facts["pid"], os.O_RDONLY))),
+    "memory of another": attempt(read_memory_of_another),
+    "user namespace": attempt(new_user_namespace),
+    "keyring": attempt(lambda: call(SYSCALLS["keyctl"], 0, -3, 0)),
+    "io_uring": attempt(lambda: call(SYSCALLS["io_uring_setup"], 1, ring)),
+    "handle": attempt(lambda: call(SYSCALLS["name_to_handle_at"], -100, stat_name, handle,
+                                   ctypes.byref(mount_id), 0)),
+    "personality": attempt(lambda: call(SYSCALLS["personality"], 0)),
+}
+print(json.dumps(results))
+"""
+
+INSIDE = {
+    "tcp": {"ECONNREFUSED"},
+    "tcp6": {"ECONNREFUSED", "EADDRNOTAVAIL"},
+    "mptcp": {"EPROTONOSUPPORT"},
+    "udp": {"ECONNREFUSED"},
+    "unix": {"ENOENT"},
+    "abstract": {"ECONNREFUSED"},
+    "secret": {"ENOENT"},
+    "through a link": {"ENOENT"},
+    "signal": {"ESRCH"},
+    "environ of another": {"ENOENT"},
+    "memory of another": {"EPERM"},
+    "user namespace": {"EPERM"},
+    "keyring": {"EPERM"},
+    "io_uring": {"EPERM"},
+    "handle": {"EPERM"},
+    "personality": {"EPERM"},
+}
+NOT_EVERYWHERE = {"mptcp", "tcp6", "io_uring", "keyring"}
+"""Switched off on some hosts, where outside is no control."""
+
+
+@real
+def test_B67_nothing_of_the_host_is_within_reach(run: Run, scratch: Path) -> None:
+    secret, link = scratch / "secret", scratch / "tree/link"
+    secret.write_text("not for the sandbox")
+    secret.chmod(0o644)
+    link.symlink_to(secret)
+    column = 0 if os.uname().machine == "x86_64" else 1
+    names = ("process_vm_readv", "unshare", "keyctl", "io_uring_setup", "name_to_handle_at", "personality")
+    with (
+        closing(socket.socket()) as tcp,
+        closing(socket.socket(socket.AF_INET6)) as tcp6,
+        closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as udp,
+        closing(socket.socket(socket.AF_UNIX)) as unix,
+        closing(socket.socket(socket.AF_UNIX)) as abstract,
+        subprocess.Popen(_as_ordinary_user(["/bin/sleep", "600"])) as other,
+    ):
+        abstract_name = f"safeai-{uuid.uuid4().hex}"
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(("127.0.0.1", 0))
+        unix.bind(str(scratch / "socket"))
+        abstract.bind(f"\0{abstract_name}")
+        (scratch / "socket").chmod(0o777)
+        for listener in (tcp, unix, abstract):
+            listener.listen(8)
+        try:
+            tcp6.bind(("::1", 0))
+            tcp6.listen(8)
+        except OSError:
+            has_ipv6 = False
+        else:
+            has_ipv6 = True
+        facts = {
+            "tcp": tcp.getsockname()[1],
+            "tcp6": tcp6.getsockname()[1] if has_ipv6 else 0,
+            "udp": udp.getsockname()[1],
+            "unix": str(scratch / "socket"),
+            "abstract": abstract_name,
+            "secret": str(secret),
+            "pid": other.pid,
+            "syscalls": {name: seccomp.REFUSED[name][column] for name in names},
+        }
+        argv = [PYTHON, "-I", "-S", "-c", PROBES, json.dumps(facts)]
+        try:
+            time.sleep(0.05)  # until setpriv is the ordinary user's sleep
+            with subprocess.Popen(
+                _as_ordinary_user(argv), cwd=scratch / "tree" if not ROOT else "/", stdout=subprocess.PIPE
+            ) as outside:
+                udp.settimeout(20)
+                _, asker = udp.recvfrom(16)
+                udp.sendto(b"x", asker)
+                told = json.loads(outside.communicate()[0])
+            for listener in (tcp, unix, abstract, *([tcp6] if has_ipv6 else [])):
+                listener.setblocking(False)
+                while True:
+                    try:
+                        listener.accept()[0].close()
+                    except BlockingIOError:
+                        break
+            udp.setblocking(False)
+            outcome = run(*argv)
+        finally:
+            other.kill()
+        expected_outside = dict.fromkeys(INSIDE, "works")
+        for name in NOT_EVERYWHERE:
+            expected_outside[name] = told[name]
+        if ROOT:
+            expected_outside["through a link"] = told[
+                "through a link"
+            ]  # relative to the tree, which is not its own
+        assert told == expected_outside
+        assert outcome.exit_code == 0, outcome.output
+        found = json.loads(outcome.output)
+        assert {name: value for name, value in found.items() if value not in INSIDE[name]} == (
+            {} if has_ipv6 else {"tcp6": "works"}
+        )
+        assert found.keys() == INSIDE.keys()
+        for listener in (tcp, unix, abstract, udp):
+            with pytest.raises(BlockingIOError):
+                listener.recv(1) if listener is udp else listener.accept()
+
+
+@real
+@x86_64
+def test_B67_calls_of_another_architecture_kill(run: Run) -> None:
+    # mov eax, 20 (getpid); int 0x80; ret
+    program = (
+        "import ctypes, mmap; m = mmap.mmap(-1, 4096, prot=7); m.write(bytes.fromhex('b814000000cd80c3'));"
+        "print(ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))())"
+    )
+    outcome = run(PYTHON, "-I", "-S", "-c", program)
+    assert outcome.exit_code == 128 + signal.SIGSYS
+    assert outcome.output == b""
+
+
+@real
+def test_B67_only_what_is_listed_can_be_seen(run: Run) -> None:
+    shown = set(run("ls -A /; ls -A /etc; ls -A /dev").output.decode().split())
+    etc = {Path(name).parts[0] for name in layout.PASSED_FROM_ETC} | {
+        Path(one).name for one in layout.OWN_FILES
+    }
+    top = {"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "dev", "etc", "home", "proc", "tmp"}
+    devices = {
+        "console",
+        "core",
+        "fd",
+        "full",
+        "null",
+        "ptmx",
+        "pts",
+        "random",
+        "shm",
+        "stderr",
+        "stdin",
+        "stdout",
+    }
+    devices |= {"tty", "urandom", "zero"}
+    toolchain = {Path(sys.prefix).parts[1], Path(sys.base_prefix).parts[1]}
+    assert shown <= top | etc | devices | toolchain | {MOUNTED_AT.parts[1]}
+    assert {"usr", "etc", "passwd", "null"} <= shown
+
+
+@real
+def test_B67_the_hosts_processes_and_users_are_not_shown(run: Run) -> None:
+    processes = run("ls /proc | grep -c '^[0-9]'").output
+    assert int(processes) <= 5
+    assert run("cut -d: -f1 /etc/passwd").output.split() == [b"root", b"sandbox", b"nobody"]
+    assert run("id -un; hostname").output == b"sandbox\nsandbox\n"
+
+
+@real
+def test_B67_one_run_sees_nothing_of_another(run: Run, marker: str) -> None:
+    program = f"for d in /tmp $HOME /dev/shm; do ls -A $d; echo {marker} >$d/left; done; ipcs -m; ipcmk -M 10 >/dev/null"
+    first, second = run(program), run(program)
+    assert first.exit_code == 0
+    assert first.output == second.output
+
+
+@real
+def test_B67_raising_a_limit_is_refused(run: Run) -> None:
+    outcome = run(
+        "ulimit -n 64; (ulimit -Hn 100000) && echo raised; ulimit -c; (ulimit -Hu 100000) && echo raised"
+    )
+    assert b"raised" not in outcome.output
+    assert b"\n0\n" in b"\n" + outcome.output
+
+
+@real
+def test_B66_an_editable_install_finds_the_proposed_code(run: Run, scratch: Path, tmp_path: Path) -> None:
+    """The interpreter's own path file names the repository: there must be the proposed tree, not the dirty one."""
+    dirty = tmp_path / "repository"
+    site = dirty / ".venv/site"
+    (dirty / "src/package").mkdir(parents=True)
+    site.mkdir(parents=True)
+    (dirty / "src/package/__init__.py").write_text("state = 'DIRTY'")
+    (site / "editable.pth").write_text(f"{dirty}/src\n")
+    (scratch / "tree/src/package").mkdir(parents=True)
+    (scratch / "tree/src/package/__init__.py").write_text("state = 'PROPOSED'")
+    program = f"import site; site.addsitedir({str(site)!r}); import package; print(package.state)"
+    if ROOT:
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(0o755)
+    outside = subprocess.run([PYTHON, "-I", "-c", program], capture_output=True, check=True)
+    assert outside.stdout == b"DIRTY\n"
+    inside = run(PYTHON, "-I", "-c", program, mount_at=dirty, read_only=(dirty / ".venv",))
+    assert inside.output == b"PROPOSED\n"
+    assert run(f"touch {site}/x", mount_at=dirty, read_only=(dirty / ".venv",)).exit_code != 0
+
+
+# ---- what a policy may show
+
+
+@pytest.fixture
+def passable(tmp_path: Path) -> Path:
+    """A folder that everybody may enter."""
+    place = Path("/var/tmp") / f"safeai-test-{uuid.uuid4().hex}"
+    place.mkdir(mode=0o755)
+    try:
+        yield place  # type: ignore[misc]
+    finally:
+        shutil.rmtree(place)
+
+
+@real
+def test_read_only_mounts_are_shown_and_their_programs_found(run: Run, passable: Path) -> None:
+    tools = passable / "tools"
+    (tools / "bin").mkdir(parents=True)
+    (tools / "bin/tool").write_text("#!/bin/sh\necho tool runs\n")
+    (tools / "bin/tool").chmod(0o755)
+    (passable / "alias").symlink_to(tools)
+    for shown in (tools, passable / "alias"):
+        assert run("tool", read_only=(shown,)).output == b"tool runs\n"
+        assert run(f"echo x >>{shown}/bin/tool", read_only=(shown,)).exit_code != 0
+    assert (tools / "bin/tool").read_text().count("x") == 0
+
+
+@real
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/home",
+        "/root",
+        "/run",
+        "/var/run",
+        "/proc/self",
+        "/sys",
+        "/dev",
+        "/etc",
+        "/etc/ssl",
+        "/tmp",
+        "/var",
+    ],
+)
+def test_read_only_mounts_that_show_too_much_are_refused(run: Run, path: str) -> None:
+    if not Path(path).exists():
+        pytest.skip(f"{path} does not exist here")
+    with pytest.raises(SandboxUnavailable, match="would show"):
+        run("true", read_only=(Path(path),))
+
+
+@real
+def test_read_only_mounts_are_refused_with_the_reason(
+    run: Run, scratch: Path, passable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, **more: object) -> str:
+        with pytest.raises(SandboxUnavailable) as caught:
+            run("true", read_only=(path,), **more)
+        assert caught.value.hint
+        return caught.value.message
+
+    assert "not an absolute path" in refused(Path("tools"))
+    assert "not an absolute path" in refused(Path("/usr/../etc"))
+    assert "No such file" in refused(Path("/no/such/folder"))
+    assert "part of the proposed tree" in refused(scratch / "tree")
+    (passable / "link").symlink_to("/etc")
+    assert "would show /etc" in refused(passable / "link")
+    (passable / "loop").symlink_to(passable / "loop")
+    assert "cannot be shown" in refused(passable / "loop")
+    (passable / "clone/.git").mkdir(parents=True)
+    assert "secret" in refused(passable / "clone")
+    (passable / ".ssh").mkdir()
+    assert "secret" in refused(passable / ".ssh")
+    monkeypatch.setenv("HOME", str(passable / "clone"))
+    assert "would show" in refused(passable)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    assert "the repository itself" in refused(passable, mount_at=passable / "repository")
+    if ROOT:
+        (passable / "closed/tools").mkdir(parents=True)
+        (passable / "closed").chmod(0o700)
+        assert f"cannot enter {passable}/closed" in refused(passable / "closed/tools")
+
+
+@real
+def test_B67_a_mount_goes_through_no_link_of_the_tree(run: Run, scratch: Path, passable: Path) -> None:
+    repository, tree = passable / "repository", scratch / "tree"
+    (repository / ".venv/bin").mkdir(parents=True)
+    (repository / "sub/tools").mkdir(parents=True)
+    (tree / ".venv").symlink_to("/etc")
+    (tree / "sub").symlink_to("/usr")
+    for path in (repository / ".venv", repository / "sub/tools"):
+        with pytest.raises(SandboxUnavailable, match="of its own"):
+            run("true", mount_at=repository, read_only=(path,))
+    (tree / ".venv").unlink()
+    (tree / ".venv").mkdir()
+    assert run("ls .venv", mount_at=repository, read_only=(repository / ".venv",)).output == b"bin\n"
+    (tree / ".venv/own").write_text("x")
+    with pytest.raises(SandboxUnavailable, match="of its own"):
+        run("true", mount_at=repository, read_only=(repository / ".venv",))
+
+
+@real
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/",
+        "/usr",
+        "/home",
+        "/tmp",
+        "/etc/x",
+        "/proc/x",
+        "/dev",
+        "/dev/shm",
+        "/run/x",
+        "/lib/x",
+        "relative",
+        "/a/../b",
+    ],
+)
+def test_a_repository_cannot_lie_across_the_sandboxs_own_folders(run: Run, place: str) -> None:
+    with pytest.raises(SandboxUnavailable, match="needs|absolute"):
+        run("true", mount_at=Path(place))
+
+
+@real
+@pytest.mark.parametrize(
+    "place", ["/tmp/a/b", "/dev/shm/ci/repository", "/home/somebody/r", "/srv/r", "/opt/x/r"]
+)
+def test_a_repository_can_lie_where_people_put_them(run: Run, scratch: Path, place: str) -> None:
+    (scratch / "tree/file").write_text("here")
+    assert run("pwd; cat file", mount_at=Path(place)).output.decode() == f"{place}\nhere"
+
+
+def test_the_running_interpreter_is_shown_where_that_is_harmless(
+    scratch: Path, passable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job("j", ("x",), scratch / "tree", Path("/srv/r"))
+    toolchain = Path("/opt/toolchain-of-a-test/python")
+
+    def mounts(base: str, prefix: str, executable: str) -> list[str]:
+        monkeypatch.setattr(sys, "base_prefix", base)
+        monkeypatch.setattr(sys, "prefix", prefix)
+        monkeypatch.setattr(sys, "executable", executable)
+        return [str(mount.target) for mount in layout.toolchain_mounts(job, None)]
+
+    assert mounts("/usr", "/usr", "/usr/bin/python3") == []
+    assert mounts("/usr", str(passable), "/usr/bin/python3") == []  # /var/tmp is everybody's
+    assert mounts(str(toolchain), str(toolchain), f"{toolchain}/bin/python3") == []  # not there
+    monkeypatch.setattr(layout, "_HOMES", ())
+    (passable / "bin").mkdir()
+    (passable / "bin/python3").touch()
+    assert mounts(str(passable), str(passable), f"{passable}/bin/python3") == [str(passable)]
+    assert mounts("/root/.x", str(passable), "/root/.x/bin/python3") == []
+    monkeypatch.setenv("HOME", str(passable.parent))
+    assert mounts(str(passable), str(passable), f"{passable}/bin/python3") == []
+
+
+# ---- limits: whatever is stopped did not pass, and nothing of it is left
+
+
+def _stopped(outcome: Outcome, *limits: str) -> bool:
+    return outcome.limit_hit in limits and outcome.exit_code is None and not outcome.passed
+
+
+@real
+@pytest.mark.parametrize(
+    "program",
+    [
+        "while :; do :; done",
+        "trap '' TERM INT HUP; sleep 600",
+        "kill -STOP $$",
+        "sleep 600 & sleep 600 & wait",
+    ],
+)
+def test_the_wall_clock_stops_everything(run: Run, marker: str, program: str) -> None:
+    outcome = run("/bin/sh", "-c", program, marker, limits=Limits(wall_seconds=0.5))
+    assert _stopped(outcome, "wall")
+    assert outcome.signal == signal.SIGKILL
+    assert outcome.seconds >= 0.5
+
+
+@real
+def test_processor_time(run: Run) -> None:
+    outcome = run("exec sh -c 'while :; do :; done'", limits=Limits(wall_seconds=60, cpu_seconds=1))
+    assert _stopped(outcome, "cpu")
+
+
+@real
+@pytest.mark.parametrize("kind", ["setsid", "double fork"])
+def test_B67_what_goes_into_the_background_ends_with_the_command(run: Run, marker: str, kind: str) -> None:
+    quiet = "" if kind == "setsid" else "exec >/dev/null 2>&1; "
+    program = f"{quiet}(setsid sh -c 'trap \"\" TERM; sleep 600; : {marker}' &) ; echo started"
+    outcome = run(program)
+    assert outcome.exit_code == 0
+    assert outcome.seconds < 60
+    assert _commands(marker) == []
+
+
+@real
+def test_a_fork_bomb_meets_its_limit(run: Run, marker: str) -> None:
+    program = """
+import os, sys, time
+made = 0
+while True:
+    try:
+        if os.fork() == 0:
+            time.sleep(600)
+        made += 1
+    except OSError as error:
+        print(error.errno, made)
+        break
+"""
+    outcome = run(PYTHON, "-I", "-S", "-c", program, marker, limits=Limits(wall_seconds=60, processes=40))
+    number, made = map(int, outcome.output.split())
+    assert number == errno.EAGAIN
+    assert made < 40
+
+
+@real
+def test_a_fork_bomb_that_does_not_stop_is_stopped(run: Run, marker: str) -> None:
+    program = "f() { f | f & wait; }; while :; do f; done 2>/dev/null"
+    outcome = run("/bin/sh", "-c", program, marker, limits=Limits(wall_seconds=1, processes=60))
+    assert _stopped(outcome, "wall", "memory")
+
+
+@real
+def test_memory_of_one_process(run: Run) -> None:
+    outcome = run(
+        PYTHON, "-c", "x = bytearray(2**29)", limits=Limits(wall_seconds=60, memory_bytes=256 * MIB)
+    )
+    assert outcome.exit_code == 1
+    assert b"MemoryError" in outcome.output
+
+
+@real
+def test_memory_of_all_processes_together(run: Run, marker: str) -> None:
+    program = """
+import os, time
+for _ in range(6):
+    if os.fork() == 0:
+        x = bytearray(os.urandom(1024)) * (100 * 1024)
+        time.sleep(600)
+time.sleep(600)
+"""
+    limits = Limits(wall_seconds=60, memory_bytes=300 * MIB)
+    assert _stopped(run(PYTHON, "-I", "-S", "-c", program, marker, limits=limits), "memory")
+
+
+@real
+def test_memory_that_processes_share_counts_once(run: Run) -> None:
+    program = """
+import os, time
+x = bytearray(b"x") * (150 * 2**20)
+for _ in range(5):
+    if os.fork() == 0:
+        time.sleep(0.6)
+        os._exit(0)
+time.sleep(0.6)
+"""
+    outcome = run(PYTHON, "-I", "-S", "-c", program, limits=Limits(wall_seconds=60, memory_bytes=300 * MIB))
+    assert outcome.passed
+
+
+@real
+def test_memory_in_files_without_a_name(run: Run) -> None:
+    program = """
+import os, time
+for number in range(6):
+    one = os.memfd_create(str(number))
+    for _ in range(100):
+        os.write(one, b"x" * 2**20)
+time.sleep(600)
+"""
+    limits = Limits(wall_seconds=60, memory_bytes=300 * MIB)
+    assert _stopped(run(PYTHON, "-I", "-S", "-c", program, limits=limits), "memory")
+
+
+@real
+@pytest.mark.parametrize("program", ["yes", "yes | tr -d '\\n'", "cat /dev/zero >&2"])
+def test_output(run: Run, program: str) -> None:
+    outcome = run(program, limits=Limits(wall_seconds=60, output_bytes=MIB))
+    assert _stopped(outcome, "output")
+    assert outcome.output_bytes == MIB
+    assert len(outcome.output) < 3 * KEPT_AT_EACH_END
+
+
+@real
+def test_output_that_is_too_much_is_no_pass_even_when_the_command_has_ended(run: Run) -> None:
+    outcome = run("head -c 50000 /dev/zero", limits=Limits(wall_seconds=60, output_bytes=40_000))
+    assert _stopped(outcome, "output")
+
+
+@real
+def test_the_size_of_a_file(run: Run) -> None:
+    outcome = run("head -c 3000000 /dev/zero >file", limits=Limits(wall_seconds=60, file_bytes=2_000_000))
+    assert outcome.exit_code not in (0, None)
+
+
+@real
+@pytest.mark.parametrize("place", ["/tmp", "/dev/shm", layout.HOME])
+def test_the_sandboxs_own_folders_are_bounded(run: Run, place: str) -> None:
+    outcome = run(
+        f"head -c 64M /dev/zero >{place}/file", limits=Limits(wall_seconds=60, scratch_bytes=8 * MIB)
+    )
+    assert outcome.exit_code == 1
+    assert b"No space left" in outcome.output
+
+
+@real
+def test_what_is_written_into_the_tree(run: Run, scratch: Path) -> None:
+    limits = Limits(wall_seconds=60, scratch_bytes=16 * MIB)
+    outcome = run("for i in 1 2 3 4; do head -c 8M /dev/zero >$i; done; sleep 600", limits=limits)
+    assert _stopped(outcome, "scratch")
+
+
+@real
+def test_what_is_written_into_the_tree_and_hidden(run: Run, marker: str) -> None:
+    limits = Limits(wall_seconds=60, scratch_bytes=16 * MIB)
+    outcome = run("exec 9>f; rm f; head -c 40M /dev/zero >&9; sleep 600", limits=limits)
+    assert _stopped(outcome, "scratch")
+    closed = run("mkdir d; head -c 40M /dev/zero >d/f; chmod 0 d; sleep 600", limits=limits)
+    assert _stopped(closed, "scratch")
+
+
+@real
+def test_what_the_tree_holds_already_is_allowed(run: Run, scratch: Path) -> None:
+    (scratch / "tree/large").write_bytes(b"x" * 30 * MIB)
+    limits = Limits(wall_seconds=60, scratch_bytes=16 * MIB)
+    outcome = run(
+        "head -c 20M /dev/zero >a; rm a; sleep 0.3", limits=limits, tree_entries=1, tree_bytes=30 * MIB
+    )
+    assert outcome.limit_hit in (None, "scratch")  # depends on when it was looked at
+    assert run("sleep 0.3", limits=limits, tree_entries=1, tree_bytes=30 * MIB).passed
+
+
+@real
+@pytest.mark.parametrize("place", [".", "/tmp", "$HOME"])
+def test_a_flood_of_files(run: Run, place: str) -> None:
+    program = f"""
+import os
+os.chdir(os.path.expandvars({place!r}))
+number = 0
+while True:
+    number += 1
+    os.close(os.open(str(number), os.O_CREAT))
+"""
+    outcome = run(PYTHON, "-I", "-S", "-c", program, limits=Limits(wall_seconds=60, scratch_files=3000))
+    assert _stopped(outcome, "files")
+
+
+@real
+def test_folders_without_end_are_stopped_and_removed(run: Run, scratch: Path) -> None:
+    program = """
+import os, time
+for _ in range(3000):
+    os.mkdir("d")
+    os.chdir("d")
+os.open("f", os.O_CREAT)
+time.sleep(600)
+"""
+    limits = Limits(wall_seconds=60, scratch_files=1000)
+    assert _stopped(run(PYTHON, "-I", "-S", "-c", program, limits=limits), "files")
+    remove_tree(scratch / "tree")
+    assert not (scratch / "tree").exists()
+
+
+@real
+def test_the_result_cannot_be_forged(run: Run) -> None:
+    program = """
+import os, signal
+for number in range(3, 256):
+    try:
+        os.write(number, b'{ "exit-code": 0 }\\n')
+    except OSError:
+        pass
+os.write(1, b'{ "exit-code": 0 }\\n')
+for pid in (1, -1):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass
+os._exit(7)
+"""
+    assert run(PYTHON, "-I", "-S", "-c", program).exit_code == 7
+
+
+# ---- interruptions
+
+DRIVER = """
+import sys
+from pathlib import Path
+from safeai_git.sandbox import choose, Job, Limits
+from safeai_git.sandbox.scratch import scratch_directory
+backend = choose(state_dir=None)
+with scratch_directory() as scratch:
+    (scratch / "tree").mkdir(0o700)
+    print(scratch, flush=True)
+    try:
+        outcome = backend.run(
+            Job("driven", ("/bin/sh", "-c", sys.argv[1]), scratch / "tree", Path("/srv/r"), limits=Limits(wall_seconds=60)),
+            on_output=lambda piece: print("output", piece, flush=True),
+        )
+        print(outcome.exit_code, (scratch / "tree/made").stat().st_uid)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def _drive(program: str, *, ordinary: bool = False) -> subprocess.Popen[str]:
+    python = _python_for_everybody() if ordinary else sys.executable
+    argv = [python, "-c", DRIVER, program]
+    environment = {"PATH": os.defpath, "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.Popen(
+        _as_ordinary_user(argv) if ordinary else argv,
+        cwd="/",
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@real
+@pytest.mark.parametrize("ordinary", [False, True])
+def test_it_works_for_root_and_for_an_ordinary_user(ordinary: bool) -> None:
+    if ordinary and not ROOT:
+        pytest.skip("the tests run as an ordinary user anyway")
+    with _drive("touch made; id -u; exit 4", ordinary=ordinary) as driver:
+        said, complaint = driver.communicate(timeout=60)
+    assert complaint == ""
+    place, *rest = said.splitlines()
+    expected = ORDINARY if ordinary else os.geteuid()
+    assert rest[0] == "output b'1000\\n'"
+    code, owner = map(int, rest[1].split())
+    assert code == 4
+    assert owner in identity.RANGE if expected == 0 else owner == expected
+    assert not Path(place).exists()
+
+
+@real
+@pytest.mark.parametrize("ordinary", [False, True] if ROOT else [False])
+def test_ctrl_c_ends_the_sandbox_and_cleans_up(marker: str, ordinary: bool) -> None:
+    with _drive(
+        f"trap '' INT TERM; mkdir -p a/b; chmod 0 a; echo {marker}; sleep 600", ordinary=ordinary
+    ) as driver:
+        assert driver.stdout is not None
+        place = Path(driver.stdout.readline().strip())
+        assert "output" in driver.stdout.readline()
+        assert place.exists()
+        assert _commands(marker)
+        driver.send_signal(signal.SIGINT)
+        said, complaint = driver.communicate(timeout=60)
+    assert said == "interrupted\n"
+    assert complaint == ""
+    assert not place.exists()
+
+
+@real
+def test_B67_nothing_survives_a_killed_supervisor(marker: str) -> None:
+    with _drive(f"(setsid sh -c 'sleep 600; : {marker}' &); echo up; sleep 600; : {marker}") as driver:
+        assert driver.stdout is not None
+        place = Path(driver.stdout.readline().strip())
+        assert "output" in driver.stdout.readline()
+        assert _commands(marker)
+        driver.kill()
+    deadline = time.monotonic() + 30
+    while (left := [pid for pid in _commands(marker) if pid != os.getpid()]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left == []
+    remove_tree(place)
+
+
+@real
+def test_an_error_of_the_listener_ends_the_sandbox(run: Run, marker: str) -> None:
+    def fail(_piece: bytes) -> None:
+        raise RuntimeError("the screen is gone")
+
+    with pytest.raises(RuntimeError, match="the screen is gone"):
+        run("/bin/sh", "-c", "echo x; sleep 600", marker, on_output=fail)
+    assert _commands(marker) == []
+
+
+@real
+def test_descriptors_are_not_left_open(run: Run) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for limits in (Limits(), Limits(wall_seconds=0.1)):
+        run("sleep 0.2", limits=limits)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@real
+def test_a_job_without_a_command_is_refused(run: Run, backend: Backend, scratch: Path) -> None:
+    for argv in ((), ("",), ("a\0b",)):
+        with pytest.raises(SandboxUnavailable, match="no command"):
+            backend.run(Job("j", argv, scratch / "tree", MOUNTED_AT))
+
+
+# ---- the self-test: every guard that is taken away is noticed
+
+Mutation = Callable[[list[str]], list[str]]
+
+
+def _without(*flags: str, arguments: int = 0) -> Mutation:
+    def mutate(argv: list[str]) -> list[str]:
+        for flag in flags:
+            place = argv.index(flag)
+            del argv[place : place + 1 + arguments]
+        return argv
+
+    return mutate
+
+
+def _with(*more: str) -> Mutation:
+    return lambda argv: [argv[0], *more, *argv[1:]]
+
+
+def _swap(old: list[str], new: list[str]) -> Mutation:
+    def mutate(argv: list[str]) -> list[str]:
+        place = next(n for n in range(len(argv)) if argv[n : n + len(old)] == old)
+        return argv[:place] + new + argv[place + len(old) :]
+
+    return mutate
+
+
+def _no_remount(argv: list[str]) -> list[str]:
+    return _swap(["--remount-ro", "/"], [])(argv)
+
+
+MUTATIONS: dict[str, tuple[Mutation, str]] = {
+    "no filter": (_without("--seccomp", arguments=1), "privileges: Seccomp is 0"),
+    "no /proc/sys": (_swap(["--ro-bind", "/proc/sys", "/proc/sys"], []), "kernel settings: mounted writable"),
+    "shared network": (
+        _swap(["--unshare-all"], ["--unshare-all", "--share-net"]),
+        "tcp to the host: succeeded",
+    ),
+    "shared host name": (
+        _swap(["--unshare-all"], ["--unshare-ipc", "--unshare-pid", "--unshare-net"]),
+        "namespaces: shared with the host",
+    ),
+    "writable root": (_no_remount, "unwritable root: can be written"),
+    "writable /dev": (_swap(["--remount-ro", "/dev"], []), "unwritable root: can be written"),
+    "whole root": (
+        _swap(["--ro-bind", "/usr", "/usr"], ["--ro-bind", "/", "/"]),
+        "file of the host: succeeded",
+    ),
+    "no limit": (_swap(["--core=0"], ["--core=4096"]), "limits: core files and processes"),
+    "tree not shown": (
+        lambda argv: ["--tmpfs" if one == "--bind" else one for one in argv if not one.endswith("/tree")],
+        "did not arrive in the tree",
+    ),
+}
+
+
+@real
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_B67_the_self_test_notices_when_a_guard_is_missing(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    mutate, finding = MUTATIONS[name]
+    plain = supervise.run
+
+    def mutated(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
+        changed = replace(launch, argv=lambda status, go: mutate(list(launch.argv(status, go))))
+        return plain(changed, job, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(supervise, "run", mutated)
+    if name == "whole root":
+        monkeypatch.setattr(
+            layout, "root_arguments", lambda limits, files: iter(("--ro-bind", "/usr", "/usr"))
+        )
+    with pytest.raises(SandboxUnavailable) as caught:
+        choice._test(backend)
+    assert finding in caught.value.message
+    assert caught.value.hint
+
+
+@real
+def test_B65_the_self_test_notices_variables_and_descriptors(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plain = supervise.run
+    leaking = os.open(tmp_path, os.O_RDONLY)
+
+    def mutated(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
+        environment = {**launch.environment, "GITHUB_TOKEN": "canary"}
+        changed = replace(launch, environment=environment, descriptors=(*launch.descriptors, leaking))
+        return plain(changed, job, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(supervise, "run", mutated)
+    with pytest.raises(SandboxUnavailable) as caught:
+        choice._test(backend)
+    os.close(leaking)
+    assert "variables: unexpected: ['GITHUB_TOKEN']" in caught.value.message
+    assert f"descriptors: open: [{leaking}]" in caught.value.message
+
+
+@real
+@pytest.mark.skipif(not ROOT, reason="only root can fail to step down")
+def test_B67_the_self_test_notices_root(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bubblewrap, "sandbox_identity", lambda: None)
+    with pytest.raises(SandboxUnavailable, match="belongs to user 0 outside"):
+        choice._test(backend)
+
+
+@real
+def test_the_self_test_in_shell_passes_and_notices_too(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "PYTHON", Path("/usr/bin/no-python"))
+    choice._test(backend)
+    plain = supervise.run
+    for name, finding in (
+        ("no filter", "privileges: no filter"),
+        ("shared network", "shared with the host"),
+        ("writable root", "read only root: / can be written"),
+    ):
+        mutate = MUTATIONS[name][0]
+
+        def mutated(launch: supervise.Launch, job: Job, mutate: Mutation = mutate, **more: object) -> Outcome:
+            changed = replace(launch, argv=lambda status, go: mutate(list(launch.argv(status, go))))
+            return plain(changed, job, **more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(supervise, "run", mutated)
+        with pytest.raises(SandboxUnavailable) as caught:
+            choice._test(backend)
+        assert finding in caught.value.message
+
+
+@real
+def test_a_self_test_that_does_not_end_is_a_failure(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "_LIMITS", replace(selftest._LIMITS, wall_seconds=0.3))
+    monkeypatch.setattr(selftest, "PYTHON", Path("/usr/bin/no-python"))
+    monkeypatch.setattr(selftest, "SHELL", "echo begun; sleep 600; echo done")
+    with pytest.raises(SandboxUnavailable, match=r"did not come to its end \(wall\)"):
+        choice._test(backend)
+    monkeypatch.setattr(selftest, "SHELL", "echo begun; echo done; exit 1")
+    with pytest.raises(SandboxUnavailable, match=r"did not come to its end \(exit code 1\)"):
+        choice._test(backend)
+    monkeypatch.setattr(selftest, "_lay_out", lambda _stack: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(SandboxUnavailable, match="cannot be tested"):
+        choice._test(backend)
+
+
+@real
+def test_a_passed_self_test_is_remembered_until_something_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = []
+    plain = choice._test
+    monkeypatch.setattr(choice, "_test", lambda backend: (tests.append(1), plain(backend)))
+    state = tmp_path / "state"
+    first = choose(state_dir=state)
+    remembered = state / choice.REMEMBERED_AS
+    assert stat.S_IMODE(remembered.stat().st_mode) == 0o600
+    assert choose(state_dir=state).isolation == first.isolation
+    assert len(tests) == 1
+    content = json.loads(remembered.read_text())
+    for key in content["key"]:
+        changed = {**content, "key": {**content["key"], key: "other"}}
+        remembered.write_text(json.dumps(changed))
+        choose(state_dir=state)
+    assert len(tests) == 1 + len(content["key"])
+    remembered.chmod(0o620)
+    choose(state_dir=state)
+    assert len(tests) == 2 + len(content["key"])
+    for broken in ("", "[]", '{"key": 1}', json.dumps({**content, "complete": "yes"})):
+        remembered.write_text(broken)
+        choose(state_dir=state)
+    assert len(tests) == 6 + len(content["key"])
+    choose(state_dir=None)
+    assert len(tests) == 7 + len(content["key"])
+
+
+@real
+def test_a_state_folder_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert choose(state_dir=tmp_path / "file").isolation.level == "B"
+
+
+@real
+def test_where_user_namespaces_cannot_be_turned_off_the_filter_stands_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = supervise.run
+
+    def refusing(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
+        if "--disable-userns" in launch.argv(0, 0):
+            raise supervise.NotStarted("bwrap: Unknown option --disable-userns")
+        return plain(launch, job, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(supervise, "run", refusing)
+    for _ in range(2):  # tested, then remembered
+        found = choose(state_dir=tmp_path)
+        assert found.isolation.degraded == ("user namespaces are refused by the filter alone",)
+        assert isinstance(found, bubblewrap.Bubblewrap)
+        assert not found._no_further_namespaces
+
+
+# ---- no sandbox: nothing runs, and the reason is said
+
+
+def test_other_systems_say_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(SandboxUnavailable, match="on Linux only") as caught:
+        choose(state_dir=None)
+    assert caught.value.hint
+    assert describe() == []
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_importing_it_elsewhere_does_no_harm(platform: str) -> None:
+    missing = ("resource", "fcntl", "termios") + (("pwd", "grp") if platform == "win32" else ())
+    program = (
+        "import sys, subprocess, tempfile, selectors, socket, random\n"
+        f"sys.platform = {platform!r}\n"
+        f"sys.modules.update(dict.fromkeys({missing if platform == 'win32' else ('fcntl', 'termios')!r}))\n"
+        "import os\n"
+        "for name in ('geteuid', 'getuid', 'getresuid', 'statvfs', 'O_DIRECTORY', 'O_NOFOLLOW', 'O_CLOEXEC', 'sysconf',\n"
+        "             'fwalk', 'memfd_create', 'pidfd_open', 'ST_NOEXEC', 'ST_RDONLY', 'MFD_CLOEXEC'):\n"
+        "    delattr(os, name)\n"
+        "import safeai_git.sandbox, safeai_git.git.materialise\n"
+        "try:\n"
+        "    safeai_git.sandbox.choose(state_dir=None)\n"
+        "except safeai_git.core.errors.SandboxUnavailable as error:\n"
+        "    print(error.message)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, env={"PATH": os.defpath}
+    )
+    assert done.stderr == ""
+    assert "on Linux only" in done.stdout
+
+
+def test_without_bubblewrap_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str, *, install: str) -> Path:
+        return programs.find_program(name, install=install, folders=(Path("/nowhere"),))
+
+    monkeypatch.setattr(bubblewrap, "find_program", missing)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(SandboxUnavailable, match="bwrap is not installed") as caught:
+        choose(state_dir=None)
+    assert "apt-get install -y bubblewrap" in caught.value.hint
+    (report,) = describe()
+    assert (report.name, report.available, report.isolation) == ("bubblewrap", False, None)
+    assert "not installed" in report.reason
+    assert report.hint
+
+
+@real
+def test_what_is_there_is_described(backend: Backend) -> None:
+    (report,) = describe()
+    assert report.available
+    assert report.isolation == backend.isolation
+    assert backend.isolation.level == "B"
+    assert backend.isolation.backend == "bubblewrap"
+    assert backend.isolation.backend_sha256 == programs.sha256_of(bubblewrap.installed().bubblewrap)
+    assert backend.isolation.kernel == os.uname().release
+
+
+@pytest.mark.parametrize(
+    ("said", "settings", "cause", "hint"),
+    [
+        ("bwrap: setting up uid map: Permission denied", {"apparmor": "1"}, "AppArmor", "apparmor_parser -r"),
+        ("bwrap: loopback: Failed RTM_NEWADDR: x", {"apparmor": "1"}, "AppArmor", "apparmor_restrict"),
+        (
+            "bwrap: No permissions to create a new namespace",
+            {"debian": "0"},
+            "switched off",
+            "userns_clone=1",
+        ),
+        (
+            "bwrap: Creating new namespace failed: x",
+            {"number": "0"},
+            "no user namespaces",
+            "max_user_namespaces",
+        ),
+        ("bwrap: Creating new namespace failed: x", {}, "the container around", "--security-opt"),
+        ("bwrap: Can't mount proc on /newroot/proc: x", {}, "hides parts of /proc", "systempaths"),
+        ("bwrap: Unknown option --size", {}, "too old", "0.8"),
+        ("bwrap: Can't find source path /x: x", {}, "cannot be reached", "exists"),
+        ("bwrap: execvp /usr/bin/prlimit: No such file", {}, "missing", "util-linux"),
+        ("bwrap: something new", {}, "gave up (bwrap: something new)", "doctor"),
+        ("", {}, "no reason given", "doctor"),
+    ],
+)
+def test_each_cause_has_its_words(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    settings: dict[str, str],
+    cause: str,
+    hint: str,
+) -> None:
+    for name, switch in (
+        ("apparmor", "_APPARMOR_SWITCH"),
+        ("debian", "_DEBIAN_SWITCH"),
+        ("number", "_NUMBER_ALLOWED"),
+    ):
+        if name in settings:
+            (tmp_path / name).write_text(f"{settings[name]}\n")
+        monkeypatch.setattr(causes, switch, tmp_path / name)
+    error = causes.explain(f"some noise\n{said}\n" if said else "")
+    assert cause in error.message
+    assert "nothing was executed" in error.message
+    assert hint in error.hint
+
+
+@real
+def test_a_sandbox_that_cannot_be_set_up_runs_nothing(
+    backend: Backend, scratch: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    plain = supervise.run
+
+    def mutated(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
+        argv = _with("--ro-bind", "/no/such/place", "/x")
+        return plain(replace(launch, argv=lambda s, g: argv(list(launch.argv(s, g)))), job, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(supervise, "run", mutated)
+    with pytest.raises(SandboxUnavailable, match="cannot be reached"):
+        run("touch ran")
+    assert not (scratch / "tree/ran").exists()
+
+
+@real
+def test_a_sandbox_that_cannot_be_started_says_so(backend: Backend, scratch: Path) -> None:
+    for found in (identity.Identity(2**31, 2**31) if ROOT else None, None):
+        launch = supervise.Launch(lambda _s, _g: ("/no/such/program",), {}, (), found)
+        with pytest.raises(SandboxUnavailable, match="could not be started"):
+            supervise.run(launch, Job("j", ("x",), scratch / "tree", MOUNTED_AT))
+
+
+@real
+def test_a_sandbox_ended_from_outside_is_no_answer(scratch: Path) -> None:
+    program = 'echo "{ \\"child-pid\\": $$ }" >&$1; read x <&$2; kill -9 $$'
+    launch = supervise.Launch(
+        lambda status, go: ("/bin/sh", "-c", program, "sh", str(status), str(go)), {}, (), None
+    )
+    with pytest.raises(SandboxUnavailable, match="ended from outside, by signal 9"):
+        supervise.run(launch, Job("j", ("x",), scratch / "tree", MOUNTED_AT))
+
+
+@real
+@pytest.mark.parametrize(
+    "status", ["", "garbage", '{ "exit-code": 0 }', '{ "child-pid": 1 }', '[1] { "exit-code": 5 }']
+)
+def test_a_status_that_does_not_fit_is_no_answer(scratch: Path, status: str) -> None:
+    launch = supervise.Launch(
+        lambda fd, _go: ("/bin/sh", "-c", f"printf '%s' '{status}' >&$1; echo said; exit 3", "sh", str(fd)),
+        {},
+        (),
+        None,
+    )
+    with pytest.raises(supervise.NotStarted, match="said"):
+        supervise.run(launch, Job("j", ("x",), scratch / "tree", MOUNTED_AT))
+
+
+@real
+@pytest.mark.skipif(not ROOT, reason="only root runs checks as somebody else")
+def test_root_needs_a_tree_that_others_can_reach(backend: Backend, scratch: Path) -> None:
+    (scratch / "closed/tree").mkdir(parents=True)
+    (scratch / "closed").chmod(0o700)
+    with pytest.raises(SandboxUnavailable, match="cannot enter"):
+        backend.run(Job("j", ("true",), scratch / "closed/tree", MOUNTED_AT))
+
+
+# ---- the parts
+
+
+def test_root_steps_down_to_an_id_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getresuid", lambda: (1000, 1000, 1000))
+    assert identity.sandbox_identity() is None
+    for ids in ((0, 0, 0), (1000, 0, 1000), (1000, 1000, 0)):
+        monkeypatch.setattr(os, "getresuid", lambda ids=ids: ids)
+        found = identity.sandbox_identity()
+        assert found is not None
+        assert found.uid == found.gid
+        assert found.uid in identity.RANGE
+    monkeypatch.setattr(identity, "_ids_of_processes", lambda: [found.uid])
+    other = identity.sandbox_identity()
+    assert other is not None
+    assert other.uid != found.uid
+    monkeypatch.setattr(identity, "RANGE", range(1))
+    with pytest.raises(SandboxUnavailable, match="no unused id"):
+        identity.sandbox_identity()
+
+
+def test_B64_only_programs_that_root_alone_can_write_are_used(tmp_path: Path) -> None:
+    def find(name: str, *folders: Path) -> Path:
+        return programs.find_program(name, install="install it", folders=folders or (tmp_path,))
+
+    with pytest.raises(SandboxUnavailable, match="not installed") as caught:
+        find("tool")
+    assert caught.value.hint == "install it"
+    (tmp_path / "tool").mkdir()
+    with pytest.raises(SandboxUnavailable, match="not installed"):
+        find("tool")
+    (tmp_path / "tool").rmdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(SandboxUnavailable, match="cannot be examined"):
+        find("loop")
+    (tmp_path / "tool").touch(mode=0o755)
+    if ROOT:
+        tmp_path.chmod(0o755)
+        assert find("tool") == (tmp_path / "tool").resolve()
+        (tmp_path / "link").symlink_to("tool")
+        assert find("link") == (tmp_path / "tool").resolve()
+        for mode in (0o775, 0o757):
+            (tmp_path / "tool").chmod(mode)
+            with pytest.raises(SandboxUnavailable, match="could be replaced"):
+                find("tool")
+            (tmp_path / "tool").chmod(0o755)
+            tmp_path.chmod(mode)
+            with pytest.raises(SandboxUnavailable, match="could be replaced"):
+                find("tool")
+            tmp_path.chmod(0o755)
+        os.chown(tmp_path / "tool", ORDINARY, ORDINARY)
+    with pytest.raises(SandboxUnavailable, match="could be replaced"):
+        find("tool")
+    assert find("sh", Path("/usr/bin")).is_absolute()
+
+
+def test_limits_never_exceed_the_callers_own() -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard_limit("RLIMIT_NOFILE", 1) == 1
+    if hard != resource.RLIM_INFINITY:
+        assert hard_limit("RLIMIT_NOFILE", hard + 1) == hard
+    program = (
+        "import resource; from safeai_git.sandbox.rlimits import hard_limit\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (5, 7)); print(hard_limit('RLIMIT_CPU', 100))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, check=True)
+    assert done.stdout == b"7\n"
+
+
+def test_output_keeps_the_beginning_and_the_end() -> None:
+    kept = Output(10 * KEPT_AT_EACH_END)
+    content = bytes(range(256)) * (KEPT_AT_EACH_END // 64)
+    for start in range(0, len(content), 1000):
+        piece = content[start : start + 1000]
+        assert kept.take(piece) == piece
+    missing = len(content) - 2 * KEPT_AT_EACH_END
+    expected = (
+        content[:KEPT_AT_EACH_END] + b"\n[%d bytes left out here]\n" % missing + content[-KEPT_AT_EACH_END:]
+    )
+    assert kept.text() == expected
+    assert (kept.total, kept.full) == (len(content), False)
+    assert kept.sha256 == hashlib.sha256(content).hexdigest()
+    small = Output(5)
+    assert small.take(b"abc") == b"abc"
+    assert small.take(b"defg") == b"de"
+    assert small.take(b"h") == b""
+    assert (small.text(), small.total, small.full) == (b"abcde", 5, True)
+
+
+def test_measuring_follows_no_link_and_counts_hard_links_once(tmp_path: Path) -> None:
+    (tmp_path / "d/e").mkdir(parents=True)
+    (tmp_path / "d/f").write_bytes(b"x" * 100_000)
+    os.link(tmp_path / "d/f", tmp_path / "d/e/g")
+    (tmp_path / "up").symlink_to("/usr")
+    found = usage.measure(tmp_path, entries=100, size=2**40)
+    assert (found.entries, found.closed, found.too_deep) == (5, False, False)
+    assert 100_000 <= found.size < 200_000
+    assert usage.measure(tmp_path, entries=1, size=2**40).entries > 1
+    assert usage.measure(tmp_path, entries=100, size=10).size > 10
+
+
+def test_removing_copes_with_what_hostile_checks_leave(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (victim / "below").mkdir(parents=True)
+    (victim / "file").touch()
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "link").symlink_to(victim)
+    (top / "closed/a").mkdir(parents=True)
+    (top / "closed/a/file").touch()
+    (top / "closed/link").symlink_to(victim)
+    (top / "closed/a").chmod(0)
+    (top / "closed").chmod(0)
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(2500):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    remove_tree(top)
+    assert not top.exists()
+    assert sorted(place.name for place in victim.iterdir()) == ["below", "file"]
+    remove_tree(top)
+    with pytest.raises(StorageError):
+        remove_tree(victim / "file")
+
+
+def test_scratch_is_private_and_goes_away(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), scratch_directory() as place:
+        assert stat.S_IMODE(place.stat().st_mode) == (0o711 if ROOT else 0o700)
+        (place / "tree/deep").mkdir(parents=True)
+        raise KeyboardInterrupt
+    assert not place.exists()
+
+
+def test_scratch_goes_where_it_fits(tmp_path: Path) -> None:
+    runtime, temporary = tmp_path / "runtime", tmp_path / "temporary"
+    runtime.mkdir()
+    temporary.mkdir()
+    environ = {"XDG_RUNTIME_DIR": str(runtime), "TMPDIR": str(temporary)}
+    with scratch_directory(room=1, entries=1, environ=environ) as place:
+        assert place.parent == (Path("/dev/shm") if ROOT else runtime)
+    with scratch_directory(room=2**62, environ=environ) as place:
+        assert place.parent == temporary
+    with (
+        pytest.raises(StorageError, match="no temporary folder"),
+        scratch_directory(room=2**62, environ={"TMPDIR": str(tmp_path / "missing")}),
+    ):
+        pass
+
+
+# ---- the filter, run by an interpreter of its own
+
+ARGUMENTS = 6
+
+
+def _judge(code: bytes, arch: int, number: int, *arguments: int) -> int:
+    """Run a filter on one system call (linux/Documentation/networking/filter.rst)."""
+    data = struct.pack(
+        "<IIQ6Q", number & 0xFFFFFFFF, arch, 0, *arguments, *[0] * (ARGUMENTS - len(arguments))
+    )
+    steps = list(struct.iter_unpack("<HBBI", code))
+    place, accumulator = 0, 0
+    while True:
+        operation, if_true, if_false, value = steps[place]
+        place += 1
+        if operation == 0x20:
+            accumulator = struct.unpack_from("<I", data, value)[0]
+        elif operation == 0x54:
+            accumulator &= value
+        elif operation == 0x15:
+            place += if_true if accumulator == value else if_false
+        elif operation == 0x25:
+            place += if_true if accumulator > value else if_false
+        elif operation == 0x45:
+            place += if_true if accumulator & value else if_false
+        elif operation == 0x06:
+            return int(value)
+        else:
+            raise AssertionError(f"unknown instruction {operation:#x}")
+
+
+@pytest.fixture(params=["x86_64", "aarch64"])
+def judge(request: pytest.FixtureRequest) -> Callable[..., int]:
+    machine: str = request.param
+    code, arch = seccomp.program(machine), seccomp.ARCHITECTURES[machine]
+    column = ("x86_64", "aarch64").index(machine)
+
+    def judge(call: str | int, *arguments: int, arch: int = arch) -> int:
+        if isinstance(call, str):
+            number = {**seccomp.REFUSED, **seccomp.FILTERED}[call][column]
+            assert number is not None
+            call = number
+        return _judge(code, arch, call, *arguments)
+
+    judge.column = column  # type: ignore[attr-defined]
+    return judge
+
+
+def _error(name: str) -> int:
+    return 0x00050000 | int(getattr(errno, name))
+
+
+def test_filter_refuses_what_it_lists_and_allows_the_rest(judge: Callable[..., int]) -> None:
+    column: int = judge.column  # type: ignore[attr-defined]
+    refused = {numbers[column] for numbers in seccomp.REFUSED.values()} - {None}
+    looked_at = {numbers[column] for numbers in seccomp.FILTERED.values()}
+    assert not refused & looked_at
+    for number in range(seccomp.NEWEST + 1):
+        if number in refused:
+            assert judge(number) == _error("EPERM")
+        elif number not in looked_at:
+            assert judge(number) == seccomp.ALLOW
+    for number in (seccomp.NEWEST + 1, 512, 0x40000000, 0x40000000 + 41, -1):
+        assert judge(number) == _error("ENOSYS")
+
+
+def test_filter_kills_other_architectures(judge: Callable[..., int]) -> None:
+    for arch in (0x40000003, 0x40000028, 0, 0xC0000016):  # i386, 32-bit ARM, none, s390x
+        assert judge(1, arch=arch) == seccomp.KILL
+
+
+def test_filter_for_sockets(judge: Callable[..., int]) -> None:
+    stream, datagram, raw, sequenced, cloexec = 1, 2, 3, 5, 0o2000000
+    for kind in (stream, datagram, sequenced, stream | cloexec):
+        assert judge("socket", 1, kind, 0) == seccomp.ALLOW
+    for family in (2, 10):
+        for kind in (stream, datagram, stream | cloexec | 0o4000):
+            for protocol in (0, 1, 6, 17, 58):
+                assert judge("socket", family, kind, protocol) == seccomp.ALLOW
+            for protocol in (262, 132, 33, 115, 136, 255):
+                assert judge("socket", family, kind, protocol) == _error("EPROTONOSUPPORT")
+        for kind in (raw, sequenced, 4, 10, raw | cloexec):
+            assert judge("socket", family, kind, 0) == _error("ESOCKTNOSUPPORT")
+    assert judge("socket", 16, raw, 0) == seccomp.ALLOW
+    for protocol in (4, 9, 12, 15, 16):
+        assert judge("socket", 16, raw, protocol) == _error("EPROTONOSUPPORT")
+    for family in set(range(64)) - {1, 2, 10, 16}:
+        assert judge("socket", family, stream, 0) == _error("EAFNOSUPPORT")
+        assert judge("socketpair", family, stream, 0) == _error("EAFNOSUPPORT")
+    assert judge("socketpair", 1, stream, 0) == seccomp.ALLOW
+    high = 1 << 32
+    assert judge("socket", high | 40, stream, 0) == _error("EAFNOSUPPORT")
+    assert judge("socket", high | 2, high | stream, high | 262) == _error("EPROTONOSUPPORT")
+
+
+def test_filter_for_terminals_ignores_the_high_half(judge: Callable[..., int]) -> None:
+    for command in (0x5412, 0x541C):
+        for high in (0, 1 << 32, 0xFFFFFFFF << 32):
+            assert judge("ioctl", 0, high | command, 0) == _error("EPERM")
+    for command in (0x5401, 0x5413, 0x5421):
+        assert judge("ioctl", 0, command, 0) == seccomp.ALLOW
+
+
+def test_filter_for_new_namespaces(judge: Callable[..., int]) -> None:
+    threads = 0x003D0F00
+    for flags in (0, 17, threads, 0x4111):
+        assert judge("clone", flags) == seccomp.ALLOW
+    for flag in (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000):
+        for high in (0, 1 << 32):
+            assert judge("clone", high | flag | 17) == _error("EPERM")
+    assert judge("clone3") == _error("ENOSYS")
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_filter_jumps_stay_inside_and_forward(machine: str) -> None:
+    steps = list(struct.iter_unpack("<HBBI", seccomp.program(machine)))
+    assert len(steps) <= 4096  # BPF_MAXINSNS
+    for place, (operation, if_true, if_false, _) in enumerate(steps):
+        if operation in (0x15, 0x25, 0x45):
+            assert place + 1 + max(if_true, if_false) < len(steps)
+    assert steps[-1][0] == 0x06
+
+
+def test_an_architecture_without_a_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for machine in ("riscv64", "i686", "armv7l", ""):
+        with pytest.raises(SandboxUnavailable, match="no system call filter"):
+            seccomp.program(machine)
+
+
+@x86_64
+def test_filter_numbers_are_the_kernels_own() -> None:
+    headers = {
+        0: Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+        1: Path("/usr/include/asm-generic/unistd.h"),
+    }
+    checked = 0
+    for column, header in headers.items():
+        if not header.exists():
+            pytest.skip("the kernel's headers are not installed")
+        defined = {}
+        for line in header.read_text().splitlines():
+            fields = line.split()
+            if (
+                fields[:1] == ["#define"]
+                and fields[1].startswith("__NR_")
+                and fields[2:]
+                and fields[2].isdecimal()
+            ):
+                defined[fields[1].removeprefix("__NR_")] = int(fields[2])
+        for name, numbers in {**seccomp.REFUSED, **seccomp.FILTERED}.items():
+            if name in defined:
+                assert numbers[column] == defined[name], name
+                checked += 1
+    assert checked > 120
