@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from safeai_git.core.envelope import Envelope, Rejected, check_envelope
 from safeai_git.core.errors import FormatError
 from safeai_git.core.proposal import Proposal
-from safeai_git.core.trust import TrustedKey, matches
+from safeai_git.core.trust import KeyDirectory, TrustedKey, matches
 from safeai_git.core.verdict import APPROVAL_NAMESPACE, Claim, parse_statement
 from safeai_git.git.notes import Notes
 from safeai_git.git.repository import Repository
 from safeai_git.keys.ed25519 import verify
 from safeai_git.trust import Trust
 
+_CLOCKS_DIFFER_SECONDS = 600
+
 
 class Approvals:
     """Reads the approvals that are kept in the notes."""
 
-    def __init__(self, repository: Repository, notes: Notes | None = None) -> None:
-        self._notes = notes or Notes(repository)
+    def __init__(self, repository: Repository, *, now: Callable[[], float]) -> None:
+        self._notes = Notes(repository)
+        self._now = now
 
     def of(self, proposal: Proposal, trust: Trust) -> tuple[str, ...]:
         """Principals who approve of a proposal; see `counted`."""
-        return counted(self._notes.lines(proposal.tree), proposal.base_tree, proposal.tree, trust)
+        lines = self._notes.lines(proposal.tree)
+        return counted(lines, proposal.base_tree, proposal.tree, trust, keys=trust.keyring, now=self._now())
 
 
-def counted(lines: Iterable[bytes], base_tree: str, tree: str, trust: Trust) -> tuple[str, ...]:
+def counted(
+    lines: Iterable[bytes], base_tree: str, tree: str, trust: Trust, *, keys: KeyDirectory, now: float
+) -> tuple[str, ...]:
     """The principals whose approvals count for the change from one tree to another, each once, sorted.
 
-    An approval counts when a key that is listed for approvals signed it, for this tree, this base tree and this
-    repository under this very policy, and the policy takes that principal for an approver.
+    An approval counts when a key that is listed for approvals signed it, not in the future, for this tree, this base
+    tree and this repository under this very policy, and the policy takes that principal for an approver.
+
+    Args:
+        lines: Envelopes of any kind, and whatever else stands in a note.
+        base_tree: Where the change starts; empty for nothing.
+        tree: Where it leads.
+        trust: The policy.
+        keys: The keys that count.
+        now: Seconds since 1970.
     """
     principals: set[str] = set()
     for line in lines:
-        opened = _open(line, trust)
+        opened = _open(line, keys, now)
         if opened is None:
             continue
         claim, names = opened
@@ -47,16 +61,21 @@ def counted(lines: Iterable[bytes], base_tree: str, tree: str, trust: Trust) -> 
     return tuple(sorted(principals))
 
 
-def _open(line: bytes, trust: Trust) -> tuple[Claim, tuple[str, ...]] | None:
+def _open(line: bytes, keys: KeyDirectory, now: float) -> tuple[Claim, tuple[str, ...]] | None:
     try:
         envelope = Envelope.parse(line)
         claim = parse_statement(envelope.untrusted_payload)
-        if claim.kind != "approval":
-            return None
     except FormatError:
         return None
-    opened = check_envelope(envelope, trust.keyring, purpose=APPROVAL_NAMESPACE, at=claim.time, verify=verify)
+    if claim.kind != "approval" or from_the_future(claim, now):
+        return None
+    opened = check_envelope(envelope, keys, purpose=APPROVAL_NAMESPACE, at=claim.time, verify=verify)
     return None if isinstance(opened, Rejected) else (claim, people(opened.signers))
+
+
+def from_the_future(claim: Claim, now: float) -> bool:
+    """Whether a statement is dated later than clocks that are set at all can differ."""
+    return claim.time > now + _CLOCKS_DIFFER_SECONDS
 
 
 def people(keys: Iterable[TrustedKey]) -> tuple[str, ...]:
@@ -64,7 +83,7 @@ def people(keys: Iterable[TrustedKey]) -> tuple[str, ...]:
 
     A person with several keys should be listed under one principal, and so counts once.
     """
-    return tuple(sorted({key.lines[0].principals[0] for key in keys}))
+    return tuple(sorted({key.principal for key in keys}))
 
 
 def _is_approver(principal: str, trust: Trust) -> bool:

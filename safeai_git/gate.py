@@ -16,10 +16,13 @@ from safeai_git.core.context import Context, KillSwitch
 from safeai_git.core.errors import DeadlinePassed
 from safeai_git.core.evaluate import Verdict, evaluate
 from safeai_git.core.finding import Decision
+from safeai_git.core.objects import Commit
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.verdict import Stamp
+from safeai_git.git.history import recomputed_merge
 from safeai_git.git.reader import Origin, ProposalReader
 from safeai_git.git.repository import Repository
+from safeai_git.git.store import read_commit
 from safeai_git.replay import Replayer
 from safeai_git.trust import Trust, TrustReader
 
@@ -108,7 +111,7 @@ class Gate:
         self.reader = ProposalReader(
             repository, catalogue(), origin, check=deadline.check if deadline else lambda: None
         )
-        self._approvals = Approvals(repository)
+        self._approvals = Approvals(repository, now=now)
 
     def staged(self, message: str = "") -> Judgement:
         """Judge what ``git commit`` would record now, by the policy of HEAD."""
@@ -133,6 +136,9 @@ class Gate:
         return self._judge(self.reader.patch(patch, base, message), self.trust.at(base))
 
     def _judge(self, proposal: Proposal, trust: Trust, *, replay_expected: bool = True) -> Judgement:
+        if proposal.kind == "merge":
+            commit = read_commit(self.repository.store, proposal.head_commit)
+            proposal = replace(proposal, base_tree=starting_point(self.repository, commit)[0])
         context = Context(
             kill_switch=self._kill_switch,
             evaluate_expression=self._evaluate_expression,
@@ -150,6 +156,19 @@ class Gate:
         approved = self._approvals.of(proposal, trust) if verdict.decision == "review" else ()
         stamp = Stamp(int(self._now()), self._version, trust.policy.repository)
         return Judgement(verdict, trust, stamp, approved)
+
+
+def starting_point(repository: Repository, commit: Commit) -> tuple[str, bool]:
+    """The tree that a commit's change starts from (empty for nothing), and whether it is a merge that adds nothing.
+
+    A merge starts from the tree that git would have made of its parents. Bound to its first parent's instead, the
+    verdict on a merge, which looks at no more than the difference, would serve for a commit that brings everything
+    that was merged.
+    """
+    if len(commit.parents) > 1:
+        start, clean = recomputed_merge(repository, commit.parents)
+        return start, clean and start == commit.tree
+    return (read_commit(repository.store, commit.parents[0]).tree if commit.parents else ""), False
 
 
 def worst(judgements: Iterable[Judgement]) -> Decision:

@@ -129,17 +129,17 @@ def _keep(session: Session, judged: list[Judgement]) -> None:
         return
     sealer = Sealer(session.repository, signer)
     for one in judged:
-        if not sealer.has(one):
+        if one.verdict.proposal.tree and not sealer.has(one):  # what cannot be taken apart has no tree
             sealer.keep(one, sealer.seal(one))
 
 
 def _pre_push(session: Session, arguments: Sequence[str]) -> int:
     """Judge every commit that the remote does not have, sign what is unsigned, and send the verdicts along."""
-    remote = arguments[0] if arguments else ""
+    remote, updates = _updates(session, arguments)
     replay, _ = _settings(session)
     gate = session.gate(replay=replay, remember=True)
     judged: list[Judgement] = []
-    for name in _pushed(session, remote, sys.stdin.buffer.read()):
+    for name in _pushed(session, remote, updates):
         session.progress(f"judging {name[:12]}")
         judged.append(gate.commit(name))
     refused = [one for one in judged if one.decision == "deny"]
@@ -160,20 +160,44 @@ def _pre_push(session: Session, arguments: Sequence[str]) -> int:
     return 0
 
 
+def _updates(session: Session, arguments: Sequence[str]) -> tuple[str, bytes]:
+    """The remote, and the lines that git writes to the hook.
+
+    The pre-commit program reads those lines itself and passes on, in variables, what it made of the first one
+    (pre-commit, ``hook_impl.py``): the end of the push, or just the branch when the remote is empty.
+    """
+    if arguments:
+        return arguments[0], sys.stdin.buffer.read()
+    told = session.environ
+    tip = told.get("PRE_COMMIT_TO_REF") or told.get("PRE_COMMIT_LOCAL_BRANCH")
+    if not tip:
+        return "", sys.stdin.buffer.read()
+    name = session.repository.commit_id(tip)
+    ref = told.get("PRE_COMMIT_REMOTE_BRANCH", "refs/heads/unknown")
+    return told.get("PRE_COMMIT_REMOTE_NAME", ""), os.fsencode(f"{tip} {name} {ref} {'0' * len(name)}")
+
+
 def _pushed(session: Session, remote: str, updates: bytes) -> list[str]:
     """The commits that a push brings to a remote, parents first (githooks(5), pre-push)."""
     repository = session.repository
     there = repository.refs(f"refs/remotes/{remote}/*") if remote else []
     found: dict[str, None] = {}
-    for line in updates.splitlines():
+    for line in filter(None, updates.splitlines()):
         words = os.fsdecode(line).split(" ")
         if len(words) != 4:
             raise WrongUse("pre-push reads lines of four words, as git writes them")
         _, tip, ref, old = words
         if not tip.strip("0") or ref.startswith("refs/notes/"):
             continue  # a deletion, or the verdicts themselves
+        pushed = (
+            repository.git(["rev-parse", "--verify", "--end-of-options", f"{tip}^{{}}"])
+            .decode("ascii")
+            .strip()
+        )
+        if repository.store.header(pushed)[0] != "commit":
+            continue  # a tag on a file or a folder brings no commit
         known = [*there, old] if old.strip("0") and repository.store.exists(old) else there
-        found |= dict.fromkeys(new_commits(repository, repository.commit_id(tip), known))
+        found |= dict.fromkeys(new_commits(repository, pushed, known))
     return list(found)
 
 

@@ -8,11 +8,12 @@ from safeai_git.client.spool import Spool
 from safeai_git.core import canonical
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError
-from safeai_git.core.verdict import approval, parse_statement, report, statement
+from safeai_git.core.verdict import Claim, approval, parse_statement, report, statement
 from safeai_git.files import write_atomically
 from safeai_git.gate import Judgement
 from safeai_git.git.notes import Notes
 from safeai_git.git.repository import Repository
+from safeai_git.keys.ed25519 import verify
 from safeai_git.keys.port import Signer
 from safeai_git.keys.seal import seal
 
@@ -46,22 +47,28 @@ class Sealer:
 
     def has(self, judgement: Judgement) -> bool:
         """Whether this key has signed the same decision on the same change under the same policy already."""
+        wanted = _essence(parse_statement(statement(judgement.verdict, judgement.stamp)))
         proposal = judgement.verdict.proposal
-        for line in self._notes.lines(proposal.head_commit or proposal.tree):
-            try:
-                envelope = Envelope.parse(line)
-                claim = parse_statement(envelope.untrusted_payload)
-            except FormatError:
-                continue
-            if (
-                claim.kind == "verdict"
-                and (claim.base_tree, claim.tree) == (proposal.base_tree, proposal.tree)
-                and claim.policy_digest == judgement.trust.policy.digest
-                and claim.decision == judgement.verdict.decision
-                and any(signature.keyid == self._signer.key_id for signature in envelope.signatures)
-            ):
-                return True
-        return False
+        return any(
+            self._is_ours(line, wanted) for line in self._notes.lines(proposal.head_commit or proposal.tree)
+        )
+
+    def _is_ours(self, line: bytes, wanted: tuple[object, ...]) -> bool:
+        """A line that only claims to be ours must not keep us from signing."""
+        try:
+            envelope = Envelope.parse(line)
+            claim = parse_statement(envelope.untrusted_payload)
+        except FormatError:
+            return False
+        return (
+            claim.kind == "verdict"
+            and _essence(claim) == wanted
+            and any(
+                one.keyid == self._signer.key_id
+                and verify(self._signer.public.raw, one.sig, envelope.signed_bytes)
+                for one in envelope.signatures
+            )
+        )
 
     def keep(self, judgement: Judgement, sealed: Sealed) -> None:
         """Store a signed verdict: its report, its note, and its place in the spool if there is a Governor.
@@ -99,3 +106,10 @@ class Sealer:
             Spool(self._repository.private_directory / "spool").add(envelope)
         self._notes.add(proposal.tree, [envelope.format()])
         return envelope
+
+
+def _essence(claim: Claim) -> tuple[object, ...]:
+    """What has to be equal for one verdict to stand for another."""
+    who = claim.data["predicate"]["attribution"]
+    bound = (claim.base_tree, claim.tree, claim.repository, claim.policy_digest, claim.governed)
+    return (*bound, claim.decision, claim.checks, who["class"], who.get("agent"))

@@ -6,6 +6,7 @@ Never those of the index, the working tree or the proposed tree: whoever propose
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class TrustReader:
         self._comparer = TreeComparer(repository.store)
         self._organisation = organisation
         self._explicit = _from_file(policy_file) if policy_file else None
-        self._known: dict[tuple[str, str], Trust] = {}
+        self._known: dict[tuple[TreeEntry | None, TreeEntry | None], Trust] = {}
 
     def at(self, commit: str) -> Trust:
         """The trust root of a commit; of the empty string, that of a repository without commits.
@@ -66,29 +67,32 @@ class TrustReader:
         Raises:
             PolicyError: The policy or the signers there are invalid, or not a plain file.
         """
-        entries: dict[bytes, TreeEntry] = {}
-        if commit:
-            root = read_commit(self._repository.store, commit).tree
-            folder = next((one for one in self._comparer.entries(root) if one.name == FOLDER), None)
-            if folder is not None and not folder.is_tree:
-                raise PolicyError(
-                    f".safeai at {commit[:12]} is not a folder",
-                    hint="a maintainer has to put the policy's folder back",
-                )
-            entries = {one.name: one for one in self._comparer.entries(folder.id)} if folder else {}
+        entries = self._entries(commit)
         policy, signers = entries.get(POLICY_FILE), entries.get(SIGNERS_FILE)
-        key = (policy.id if policy else "", signers.id if signers else "")
+        if policy is None and self._explicit is None:
+            _nothing_like_a_policy(entries, commit[:12])
+        key = (policy, signers)
         if key not in self._known:
-            self._known[key] = self._read(commit, entries, policy, signers)
+            self._known[key] = self._read(commit, policy, signers)
         return self._known[key]
 
-    def _read(
-        self,
-        commit: str,
-        entries: dict[bytes, TreeEntry],
-        policy: TreeEntry | None,
-        signers: TreeEntry | None,
-    ) -> Trust:
+    def has_policy(self, commit: str) -> bool:
+        """Whether a commit brings a policy of its own, readable or not."""
+        return POLICY_FILE in self._entries(commit)
+
+    def _entries(self, commit: str) -> dict[bytes, TreeEntry]:
+        if not commit:
+            return {}
+        root = read_commit(self._repository.store, commit).tree
+        folder = next((one for one in self._comparer.entries(root) if one.name == FOLDER), None)
+        if folder is not None and not folder.is_tree:
+            raise PolicyError(
+                f".safeai at {commit[:12]} is not a folder",
+                hint="a maintainer has to put the policy's folder back",
+            )
+        return {one.name: one for one in self._comparer.entries(folder.id)} if folder else {}
+
+    def _read(self, commit: str, policy: TreeEntry | None, signers: TreeEntry | None) -> Trust:
         where = commit[:12]
         if self._explicit is not None:
             layer = self._explicit
@@ -96,16 +100,6 @@ class TrustReader:
             source = f".safeai/policy.yaml at {where}"
             layer = load(self._file(policy, source, LARGEST_POLICY), source)
         else:
-            near = [
-                one
-                for one in entries
-                if difflib.get_close_matches(display(one).lower(), ["policy.yaml"], 1, 0.8)
-            ]
-            if near:
-                raise PolicyError(
-                    f".safeai/policy.yaml is missing at {where}, but there is .safeai/{display(near[0])}",
-                    hint="rename it to policy.yaml on the base branch",
-                )
             layer = Policy.builtin()
         keyring = Keyring.parse(b"", "no allowed_signers")
         if signers is not None:
@@ -120,6 +114,18 @@ class TrustReader:
         if self._repository.store.header(entry.id)[1] > limit:
             raise PolicyError(f"{source} is larger than {limit:,} bytes")
         return self._repository.store.read(entry.id)[1]
+
+
+def _nothing_like_a_policy(entries: Iterable[bytes], where: str) -> None:
+    """Refuse a misspelt policy: without this, no policy at all would judge (B-06)."""
+    near = [
+        one for one in entries if difflib.get_close_matches(display(one).lower(), ["policy.yaml"], 1, 0.8)
+    ]
+    if near:
+        raise PolicyError(
+            f".safeai/policy.yaml is missing at {where}, but there is .safeai/{display(near[0])}",
+            hint="rename it to policy.yaml on the base branch",
+        )
 
 
 def _from_file(path: Path) -> Policy:

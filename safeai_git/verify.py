@@ -1,35 +1,39 @@
 """Verify: prove, offline, that every governed commit of a range has a verdict that lets it pass.
 
 Trust begins at the range's base: its policy and its allowed signers. A commit inside the range is held against those
-of its first parent when that parent is in the range too, for then the parent was itself verified here, and against
-those of the base otherwise, so that no older state of the trust root can be brought back by forking from it.
-Signatures count; names of checks, notes' places and identity strings do not.
+of its first parent when that parent is in the range too, for then the parent was itself verified here; against those
+that were in force on the main line (first parents, from the head) just before the commit came into it; and against
+those of the base. A key must be trusted on the main line too, so that no older state of the trust root can be brought
+back by forking from it. Signatures count; names of checks, notes' places and identity strings do not.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from safeai_git.agents import catalogue
-from safeai_git.approvals import counted, people
 from safeai_git.core.attribution import Attribution
-from safeai_git.core.envelope import Envelope, Rejected, check_envelope
+from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError
 from safeai_git.core.objects import Commit
-from safeai_git.core.verdict import VERDICT_NAMESPACE, Claim, parse_statement
-from safeai_git.git.history import commits_between, recomputed_merge
+from safeai_git.core.verdict import parse_statement
+from safeai_git.gate import starting_point
+from safeai_git.git.history import commits_between, merge_bases
 from safeai_git.git.notes import Notes
 from safeai_git.git.reader import Origin, ProposalReader
-from safeai_git.git.repository import NOTES_REF, Repository
+from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
-from safeai_git.keys.ed25519 import verify as verify_signature
 from safeai_git.trust import Trust, TrustReader
+from safeai_git.weighing import FETCH_NOTES, Court, Subject, Weighed, passed_checks, weigh
+
+__all__ = ["FETCH_NOTES", "CommitResult", "Status", "Verifier"]
 
 Status = Literal["valid", "not-governed", "missing", "invalid", "denied", "unapproved"]
 
-FETCH_NOTES = f"git fetch origin '+{NOTES_REF}:{NOTES_REF}'"
+_BEST_FIRST = ("valid", "unapproved", "denied", "invalid", "missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +71,21 @@ class Verifier:
         repository: An open repository.
         trust: Reads policies and signers.
         check: Called between commits.
+        now: Seconds since 1970; what is dated later than that counts for nothing.
     """
 
     def __init__(
-        self, repository: Repository, trust: TrustReader, *, check: Callable[[], None] = lambda: None
+        self,
+        repository: Repository,
+        trust: TrustReader,
+        *,
+        check: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._repository = repository
         self._trust = trust
         self._check = check
+        self._now = now
         self._reader = ProposalReader(repository, catalogue(), Origin())
         self._notes = Notes(repository)
         self._by_tree: dict[str, list[bytes]] | None = None
@@ -82,62 +93,134 @@ class Verifier:
     def range(self, base: str, head: str) -> Iterator[CommitResult]:
         """Verify the commits between two, parents first."""
         root = self._trust.at(base)
-        seen: set[str] = set()
-        for name in commits_between(self._repository, base, head):
+        names = commits_between(self._repository, base, head)
+        parents = {name: self._parents(name) for name in names}
+        before = came_after(parents, head)
+        owed: dict[str, frozenset[str]] = {}
+        for name in names:
             self._check()
-            yield self._commit(name, root, seen)
-            seen.add(name)
+            trusts = [self._trust.at(before[name]) if before[name] else root]
+            trusts += [self._trust.at(up) for up in parents[name][:1] if up in parents]
+            trusts.append(root)
+            result, debt = self._commit(
+                name, trusts, frozenset().union(*(owed.get(up, ()) for up in parents[name]))
+            )
+            if debt and root.policy.checks:
+                owed[name] = debt
+            if name == head and result.passes and owed.get(head):
+                result = self._replayed(result, base, root, owed[head])
+            yield result
 
-    def _commit(self, name: str, root: Trust, seen: set[str]) -> CommitResult:
+    def _parents(self, name: str) -> tuple[str, ...]:
+        try:
+            return read_commit(self._repository.store, name).parents
+        except FormatError:
+            return ()  # told when its turn comes
+
+    def _commit(
+        self, name: str, trusts: list[Trust], owed: frozenset[str]
+    ) -> tuple[CommitResult, frozenset[str]]:
+        """What is found about a commit, and the checks that nobody has yet seen pass since they were asked for.
+
+        Args:
+            name: The commit.
+            trusts: What it may be held against; the keys of the first have the last word.
+            owed: The checks that its parents owe.
+        """
         try:
             commit = read_commit(self._repository.store, name)
         except FormatError as error:
-            return CommitResult(name, "invalid", Attribution("unknown"), error.message)
+            return CommitResult(name, "invalid", Attribution("unknown"), error.message), owed
         who = self._reader.attribution(commit)
-        parent = commit.parents[0] if commit.parents else ""
-        trusts = [self._trust.at(parent)] if parent in seen else []
-        if root not in trusts:
-            trusts.append(root)
-        if not commit.problems and not self._is_governed(commit, parent, who, trusts):
-            return CommitResult(
-                name, "not-governed", who, f"the policy does not govern changes by class '{who.author_class}'"
-            )
-        base_tree = read_commit(self._repository.store, parent).tree if parent else ""
+        base_tree, nothing_new = starting_point(self._repository, commit)
+        subject = Subject(commit.tree, base_tree, who)
+        now = self._now()
+        courts = [Court(trust, trusts[0].keyring, now) for trust in {id(one): one for one in trusts}.values()]
         lines = [*self._notes.lines(name), *self._notes.lines(commit.tree)]
-        results = [_best(name, who, lines, commit.tree, base_tree, trust) for trust in trusts]
-        if all(result.status == "missing" for result in results):
-            lines = self._elsewhere(commit.tree)
-            results = [_best(name, who, lines, commit.tree, base_tree, trust) for trust in trusts]
-        order = ("valid", "unapproved", "denied", "invalid", "missing")
-        return min(results, key=lambda result: order.index(result.status))
+        if not commit.problems and not self._is_governed(commit, subject, nothing_new, courts):
+            reason = f"the policy does not govern changes by class '{who.author_class}'"
+            if nothing_new:
+                reason = "a merge that adds nothing of its own"
+            return CommitResult(name, "not-governed", who, reason), self._still(
+                owed, lines, commit.tree, courts
+            )
+        found = _best([weigh(lines, subject, court) for court in courts])
+        if found.status in ("missing", "invalid"):
+            there = self._elsewhere(commit.tree)
+            if there:
+                lines += there
+                found = _best([found, *(weigh(lines, subject, court) for court in courts)])
+        if found.status == "valid" and self._wants_replay(found, who, courts):
+            owed |= {check.name for check in courts[-1].trust.policy.checks_for(self._paths(subject))}
+        hint = found.hint.replace("COMMIT", name[:12])
+        result = CommitResult(name, found.status, who, found.reason, hint, found.signed_by, found.approved_by)
+        return result, self._still(owed, lines, commit.tree, courts)
 
-    def _is_governed(self, commit: Commit, parent: str, who: Attribution, trusts: list[Trust]) -> bool:
-        clean_merge = len(commit.parents) > 1 and recomputed_merge(self._repository, commit.parents) == (
-            commit.tree,
-            True,
-        )
-        if clean_merge:
-            return False  # it brings nothing that its parents, judged themselves, did not have
-        if any(layer.governs(who.author_class) for trust in trusts for layer in trust.policy.layers):
+    def _is_governed(self, commit: Commit, subject: Subject, nothing_new: bool, courts: list[Court]) -> bool:
+        if nothing_new:
+            return False  # its parents, judged themselves, had all of it
+        layers = [layer for court in courts for layer in court.trust.policy.layers]
+        if any(layer.governs(subject.who.author_class) for layer in layers):
             return True
-        old = read_commit(self._repository.store, parent).tree if parent else ""
-        if not self._governance_differs(old, commit.tree):
+        if not self._governance_differs(subject.base_tree, commit.tree):
             return False
-        changes = self._reader.comparer.compare(old, commit.tree).changes
+        paths = self._paths(subject)
         return any(
-            layer.governance.first_match_folded(change.path)
-            for change in changes
-            for trust in trusts
-            if not trust.builtin
-            for layer in trust.policy.layers
+            layer.governance.first_match_folded(path)
+            for path in paths
+            for court in courts
+            if not court.trust.builtin
+            for layer in court.trust.policy.layers
         )
+
+    def _paths(self, subject: Subject) -> list[bytes]:
+        found = self._reader.comparer.compare(subject.base_tree, subject.tree)
+        return [change.path for change in found.changes]
 
     def _governance_differs(self, old: str, new: str) -> bool:
         """A quick look at the roots: governance files live in one folder, by whatever spelling of it."""
         return bool(set(self._reader.comparer.entries(old)) ^ set(self._reader.comparer.entries(new)))
 
+    def _wants_replay(self, found: Weighed, who: Attribution, courts: list[Court]) -> bool:
+        """Whether a verdict that counts leaves the replay to a later commit; a person may have waived it."""
+        policy = courts[-1].trust.policy
+        if not policy.checks or not policy.governs(who.author_class) or found.claim is None:
+            return False
+        first = found.claim.data["predicate"]["findings"]["first"]
+        return not (found.approved_by and any(one["rule"] == "replay-failed" for one in first))
+
+    def _still(
+        self, owed: frozenset[str], lines: list[bytes], tree: str, courts: list[Court]
+    ) -> frozenset[str]:
+        """What is owed after the checks that trusted verdicts saw pass on this tree."""
+        if not owed:
+            return owed
+        passed = passed_checks([*lines, *self._elsewhere(tree)], tree, courts)
+        return frozenset() if passed is None else owed - passed
+
+    def _replayed(self, result: CommitResult, base: str, root: Trust, owed: frozenset[str]) -> CommitResult:
+        """The head's result, unless what lands there was never replayed.
+
+        A range is replayed at its end, so a verdict on a step inside one says nothing of its checks, and a step that
+        is handed in by itself has to be replayed.
+        """
+        tree = read_commit(self._repository.store, result.commit).tree
+        paths: list[bytes] = []
+        for fork in merge_bases(self._repository, base, result.commit):
+            start = read_commit(self._repository.store, fork).tree
+            paths += self._paths(Subject(tree, start, result.attribution))
+        missing = sorted(owed & {check.name for check in root.policy.checks_for(paths)})
+        if not missing:
+            return result
+        return replace(
+            result,
+            status="invalid",
+            reason=f"no trusted verdict saw the check '{missing[0]}' pass on what lands here",
+            hint="replay it: 'safeai-git check --range BASE..HEAD' with a trusted key",
+        )
+
     def _elsewhere(self, tree: str) -> list[bytes]:
-        """Envelopes about a tree that hang on some other object: after an amend, a squash or a rebase."""
+        """Envelopes about a tree, on whatever object they hang: after an amend, a squash or a rebase."""
         if self._by_tree is None:
             self._by_tree = {}
             for name in list(self._notes.annotated()):
@@ -150,73 +233,26 @@ class Verifier:
         return self._by_tree.get(tree, [])
 
 
-def _best(
-    name: str, who: Attribution, lines: list[bytes], tree: str, base_tree: str, trust: Trust
-) -> CommitResult:
-    """The newest verdict that counts decides; where none counts, the reason why the best one does not."""
-    verdicts: list[tuple[int, Claim, tuple[str, ...]]] = []
-    reasons: list[str] = []
-    for line in sorted(set(lines)):
-        try:
-            envelope = Envelope.parse(line)
-            claim = parse_statement(envelope.untrusted_payload)
-        except FormatError as error:
-            reasons.append(error.message)
-            continue
-        if claim.kind != "verdict":
-            continue
-        mismatch = _mismatch(claim, tree, base_tree, trust)
-        if mismatch:
-            reasons.append(mismatch)
-            continue
-        opened = check_envelope(
-            envelope, trust.keyring, purpose=VERDICT_NAMESPACE, at=claim.time, verify=verify_signature
-        )
-        if isinstance(opened, Rejected):
-            reasons.append(opened.message)
-            continue
-        verdicts.append((claim.time, claim, people(opened.signers)))
-    if not verdicts:
-        if reasons:
-            hint = "judge the commit again: 'safeai-git check --range BASE..HEAD' with a trusted key"
-            return CommitResult(name, "invalid", who, reasons[-1], hint)
-        hint = f"fetch the verdicts ({FETCH_NOTES}) or make them ('safeai-git check --range BASE..HEAD')"
-        return CommitResult(name, "missing", who, "no verdict is there for this commit", hint)
-    severity = {"allow": 0, "review": 1, "deny": 2}
-    _, claim, signed_by = max(verdicts, key=lambda one: (one[0], severity[one[1].decision]))
-    if claim.decision == "allow":
-        return CommitResult(name, "valid", who, "a trusted verdict allows it", signed_by=signed_by)
-    if claim.decision == "deny":
-        return CommitResult(
-            name, "denied", who, "the verdict denies it", "'safeai-git show' tells why", signed_by
-        )
-    approved = counted(lines, base_tree, tree, trust)
-    needed = trust.policy.threshold
-    if len(approved) >= needed:
-        return CommitResult(name, "valid", who, "approved", signed_by=signed_by, approved_by=approved)
-    return CommitResult(
-        name,
-        "unapproved",
-        who,
-        f"the verdict asks for review; {len(approved)} of {needed} approvals are there",
-        f"an approver runs 'safeai-git approve {name[:12]}'",
-        signed_by,
-        approved,
-    )
+def _best(found: list[Weighed]) -> Weighed:
+    return min(found, key=lambda one: _BEST_FIRST.index(one.status))
 
 
-def _mismatch(claim: Claim, tree: str, base_tree: str, trust: Trust) -> str:
-    """Why a verdict is not about this change, empty when it is."""
-    if claim.tree != tree:
-        return f"the verdict is about tree {claim.tree[:12]}, the commit's is {tree[:12]}"
-    if claim.base_tree != base_tree:
-        return f"the verdict starts from tree {claim.base_tree[:12]}, the commit from {base_tree[:12]}"
-    if claim.repository != trust.policy.repository:
-        return (
-            f"the verdict is about the repository '{claim.repository}', this is '{trust.policy.repository}'"
-        )
-    if claim.policy_digest != trust.policy.digest:
-        return "the verdict was made under another policy"
-    if not claim.governed:
-        return "the verdict says that the change is not governed, and it is"
-    return ""
+def came_after(parents: dict[str, tuple[str, ...]], head: str) -> dict[str, str]:
+    """For each commit of a range the one that the main line stood at before the commit came into it.
+
+    The main line is that of first parents. Empty for what came in right after the range's base, or after a commit
+    that is not in the range.
+    """
+    line = [head]
+    while parents.get(line[-1]):
+        line.append(parents[line[-1]][0])
+    before: dict[str, str] = {}
+    for entry in reversed(line):
+        anchor = next(iter(parents.get(entry, ())), "")
+        pending = [entry]
+        while pending:
+            name = pending.pop()
+            if name in parents and name not in before:
+                before[name] = anchor if anchor in parents else ""
+                pending += parents[name]
+    return before

@@ -13,6 +13,7 @@ from safeai_git.core.envelope import Envelope, Opened, check_envelope
 from safeai_git.core.errors import FormatError, RepositoryError, WrongUse
 from safeai_git.core.trust import Refusal
 from safeai_git.core.verdict import APPROVAL_NAMESPACE, VERDICT_NAMESPACE, Claim, parse_statement
+from safeai_git.git.history import commits_between
 from safeai_git.git.notes import Notes
 from safeai_git.git.store import read_commit
 from safeai_git.keys.ed25519 import verify as verify_signature
@@ -59,25 +60,39 @@ def verify(session: Session, revisions: str, *, policy: Path | None, everything:
 
 
 def _since_policy(session: Session) -> tuple[str, str]:
-    """From the newest commit on the first-parent line before which there was no policy, to HEAD."""
-    repository = session.repository
+    """From the oldest commit with a policy on the first-parent line, to HEAD.
+
+    The oldest, since whoever takes the policy out and puts another one in must not move the beginning of trust.
+
+    Raises:
+        RepositoryError: There is no policy, or it came in along two lines, of which nobody knows the trusted one.
+    """
+    repository, trust = session.repository, session.trust()
     head = repository.head()
     if not head:
         raise RepositoryError("there are no commits to verify yet", hint="commit something first")
     introduced = ""
     at = head
-    trust = session.trust()
     while at:
-        if trust.at(at).builtin:
-            break
-        introduced = at
+        if trust.has_policy(at):
+            introduced = at
         parents = read_commit(repository.store, at).parents
         at = parents[0] if parents else ""
     if not introduced:
         raise RepositoryError(
-            "HEAD has no .safeai/policy.yaml, so there is nothing to verify against",
+            "HEAD has no .safeai/policy.yaml and never had, so there is nothing to verify against",
             hint="'safeai-git init' writes one; or name a range: safeai-git verify BASE..HEAD",
         )
+    descended = {introduced}
+    for name in commits_between(repository, introduced, head):
+        parents = read_commit(repository.store, name).parents
+        if not descended.isdisjoint(parents):
+            descended.add(name)
+        elif trust.has_policy(name) and not any(map(trust.has_policy, parents)):
+            raise RepositoryError(
+                f"the policy was introduced by {introduced[:12]} and, on another line, by {name[:12]}",
+                hint="name the commit that you trust: safeai-git verify BASE..HEAD",
+            )
     return introduced, head
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox import layout, seccomp, supervise
 from safeai_git.sandbox.causes import explain
-from safeai_git.sandbox.identity import sandbox_identity
+from safeai_git.sandbox.identity import Identity
 from safeai_git.sandbox.port import Isolation, Job, Limits, Outcome
 from safeai_git.sandbox.programs import find_program, sha256_of
 from safeai_git.sandbox.rlimits import hard_limit
@@ -75,14 +75,21 @@ class Bubblewrap:
     Args:
         programs: As `installed` found them.
         isolation: What the self-test found that it gives.
+        identity: Who jobs run as outside; ``None`` for the caller.
         no_further_namespaces: Let bubblewrap turn user namespaces off inside. The filter refuses them in any case;
             some machines (AppArmor profiles, old versions) do not let bubblewrap do it too.
     """
 
     def __init__(
-        self, programs: Installed, isolation: Isolation, *, no_further_namespaces: bool = True
+        self,
+        programs: Installed,
+        isolation: Isolation,
+        identity: Identity | None,
+        *,
+        no_further_namespaces: bool = True,
     ) -> None:
         self.isolation = isolation
+        self.identity = identity
         self._programs = programs
         self._no_further_namespaces = no_further_namespaces
 
@@ -90,7 +97,11 @@ class Bubblewrap:
         """See `port.Backend.run`."""
         _check_job(job)
         layout.check_mount_point(job)
-        identity = sandbox_identity()
+        identity = self.identity
+        if identity is None and 0 in os.getresuid():
+            raise SandboxUnavailable(
+                "root runs no check as itself", hint="run safeai-git as an ordinary user"
+            )
         mounts = [*layout.toolchain_mounts(job, identity), *layout.policy_mounts(job, identity)]
         if identity is not None:
             if closed := layout.closed_folder(job.tree.resolve()):

@@ -20,7 +20,7 @@ from pathlib import Path
 from safeai_git.core.errors import CouldNotDecide, SandboxUnavailable, StorageError
 from safeai_git.files import read_json, write_atomically
 from safeai_git.sandbox import bubblewrap, selftest
-from safeai_git.sandbox.identity import sandbox_identity
+from safeai_git.sandbox.identity import Identity, sandbox_identity
 from safeai_git.sandbox.port import Backend, Isolation, Job, Report
 
 REMEMBERED_AS = "sandbox-self-test.json"
@@ -90,20 +90,23 @@ def _tested_bubblewrap(state_dir: Path | None) -> Backend:
         "user": os.getuid(),
         "user_namespace": str(Path("/proc/self/ns/user").readlink()),
     }
+    identity = sandbox_identity()
     complete = _recalled(state_dir, key)
     if complete is not None:
-        return _bubblewrap(programs, policy, complete=complete)
-    backend = _bubblewrap(programs, policy, complete=True)
+        return _bubblewrap(programs, policy, identity, complete=complete)
+    backend = _bubblewrap(programs, policy, identity, complete=True)
     try:
         _test(backend)
     except SandboxUnavailable:
-        backend = _bubblewrap(programs, policy, complete=False)
+        backend = _bubblewrap(programs, policy, identity, complete=False)
         _test(backend)
     _remember(state_dir, key, complete=not backend.isolation.degraded)
     return backend
 
 
-def _bubblewrap(programs: bubblewrap.Installed, policy: str, *, complete: bool) -> bubblewrap.Bubblewrap:
+def _bubblewrap(
+    programs: bubblewrap.Installed, policy: str, identity: Identity | None, *, complete: bool
+) -> bubblewrap.Bubblewrap:
     isolation = Isolation(
         level=bubblewrap.LEVEL,
         backend=bubblewrap.NAME,
@@ -112,15 +115,14 @@ def _bubblewrap(programs: bubblewrap.Installed, policy: str, *, complete: bool) 
         policy_digest=policy,
         degraded=() if complete else (_NOT_DISABLED,),
     )
-    return bubblewrap.Bubblewrap(programs, isolation, no_further_namespaces=complete)
+    return bubblewrap.Bubblewrap(programs, isolation, identity, no_further_namespaces=complete)
 
 
-def _test(backend: Backend) -> None:
-    identity = sandbox_identity()
+def _test(backend: bubblewrap.Bubblewrap) -> None:
     sample = Job("sample", ("true",), Path("/tree"), Path("/repository"))
     selftest.check(
         backend,
-        owner=os.getuid() if identity is None else identity.uid,
+        owner=os.getuid() if backend.identity is None else backend.identity.uid,
         variables=tuple(bubblewrap.environment(sample)),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +51,14 @@ def sandbox_identity() -> Identity | None:
     )
 
 
-def _ids_of_processes() -> Iterable[int]:
+def _ids_of_processes() -> Iterator[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
-            with suppress(OSError):  # it has ended since
-                yield entry.stat().st_uid
+            with suppress(OSError, IndexError):  # it has ended since
+                owner = entry.stat().st_uid
+                # proc(5): the state stands after the name in brackets. Ended ones wait for whoever collects them.
+                if owner in RANGE and (entry / "stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z":
+                    yield owner
 
 
 def _is_unknown(number: int) -> bool:

@@ -29,6 +29,7 @@ NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "user")
 _LIMITS = Limits(
     wall_seconds=30, memory_bytes=512 * MIB, processes=32, open_files=256, scratch_bytes=64 * MIB
 )
+_MOST_LINES = 20
 
 # The same in shell, for a machine without Python in /usr. $1 file, $2 socket, then the host's namespaces.
 SHELL = r"""
@@ -166,7 +167,7 @@ def _told(outcome: Outcome) -> list[str]:
     if outcome.passed and lines[:1] == ["begun"] and lines[-1:] == ["done"]:
         return lines[1:-1]
     ended = outcome.limit_hit or f"exit code {outcome.exit_code}"
-    return [*lines[-3:], f"the self-test did not come to its end ({ended})"]
+    return [*lines[1:_MOST_LINES], f"the self-test did not come to its end ({ended})"]
 
 
 def _seen_outside(bait: _Bait, owner: int) -> list[str]:
