@@ -9,7 +9,6 @@ back by forking from it. Signatures count; names of checks, notes' places and id
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -70,8 +69,8 @@ class Verifier:
     Args:
         repository: An open repository.
         trust: Reads policies and signers.
-        check: Called between commits.
         now: Seconds since 1970; what is dated later than that counts for nothing.
+        check: Called between commits.
     """
 
     def __init__(
@@ -79,8 +78,8 @@ class Verifier:
         repository: Repository,
         trust: TrustReader,
         *,
+        now: Callable[[], float],
         check: Callable[[], None] = lambda: None,
-        now: Callable[[], float] = time.time,
     ) -> None:
         self._repository = repository
         self._trust = trust
@@ -174,8 +173,7 @@ class Verifier:
         )
 
     def _paths(self, subject: Subject) -> list[bytes]:
-        found = self._reader.comparer.compare(subject.base_tree, subject.tree)
-        return [change.path for change in found.changes]
+        return self._reader.paths(subject.base_tree, subject.tree)
 
     def _governance_differs(self, old: str, new: str) -> bool:
         """A quick look at the roots: governance files live in one folder, by whatever spelling of it."""

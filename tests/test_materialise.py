@@ -127,6 +127,16 @@ def test_the_result_is_what_git_itself_checks_out(
     assert repository.git("write-tree").decode().strip() == tree
 
 
+def test_progress_is_told_on_the_way(repository: Repository, write: Write) -> None:
+    blob = repository.blob(b"")
+    told: list[tuple[int, int]] = []
+    write(
+        repository.mktree(*(("100644", b"%04d" % number, blob) for number in range(501))),
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(0, 501), (500, 501), (501, 501)]
+
+
 def test_old_modes_become_plain_ones(repository: Repository, write: Write, destination: Path) -> None:
     blob = repository.blob(b"x")
     write(repository.tree(("100664", b"group", blob), ("104777", b"setuid", blob)))

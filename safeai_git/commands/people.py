@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from safeai_git.verify import Verifier
 def verify(session: Session, revisions: str, *, policy: Path | None, everything: bool) -> int:
     """Verify a range; without one, everything since the policy was introduced. 0 when each commit passes."""
     base, head = endpoints(session, revisions) if revisions else _since_policy(session)
-    verifier = Verifier(session.repository, session.trust(policy))
+    verifier = Verifier(session.repository, session.trust(policy), now=time.time)
     total = passed = governed = 0
     failed: list[str] = []
     style = session.style

@@ -152,22 +152,21 @@ def trailer_block(message: str) -> tuple[list[Trailer], str]:
     if not paragraphs:
         return [], text
     start = paragraphs[-1].end()
-    trailers: list[Trailer] = []
+    trailers: list[tuple[str, list[str]]] = []  # key, and the value line by line
     others, generated = 0, False
     for line in text[start:].split("\n"):
         if line.lower().startswith(_GIT_GENERATED):
             generated = True
         if line[:1].isspace() and trailers:
-            key, value = trailers[-1]
-            trailers[-1] = Trailer(key, f"{value} {line.strip()}")
+            trailers[-1][1].append(line.strip())
             continue
         found = _TRAILER.fullmatch(line.rstrip("\r"))
         if found:
-            trailers.append(Trailer(found["key"].lower(), found["value"].strip()))
+            trailers.append((found["key"].lower(), [found["value"].strip()]))
         elif not line.startswith(_GIT_GENERATED[1]):
             others += 1
     if trailers and (not others or (generated and len(trailers) * 3 >= others)):
-        return trailers, text[:start]
+        return [Trailer(key, " ".join(lines)) for key, lines in trailers], text[:start]
     return [], text
 
 

@@ -21,12 +21,12 @@ Status = Literal["A", "D", "M", "T"]
 
 LinkFate = Literal["inside", "outside", "git", "loop"]
 """Where a symlink leads when it is followed within the proposed tree: to a place inside it (present or not),
-out of it, into ``.git``, or round in a circle."""
+out of it, into ``.git``, or round in a circle (and whatever no kernel would follow to its end)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A symlink as proposed: its raw target and where that leads."""
+    """A symlink as proposed: its raw target (of one that no kernel would take, the beginning) and where it leads."""
 
     target: bytes
     fate: LinkFate

@@ -13,6 +13,9 @@ from typing import NamedTuple
 from safeai_git.core.edit import MODE_TREE
 from safeai_git.core.errors import FormatError
 
+MOST_PARENTS = 256
+"""Parents of one commit. The largest merge known to be meant has 66 (Linux, 2cde51fbd0f3)."""
+
 MODES_THAT_GIT_WRITES = frozenset({b"100644", b"100755", b"120000", b"160000", b"40000"})
 
 _ENTRY = {
@@ -166,7 +169,8 @@ def parse_commit(data: bytes) -> Commit:
     """Take a raw commit object apart.
 
     Raises:
-        FormatError: It does not begin with a tree and its parents, which is all that git needs of it.
+        FormatError: It does not begin with a tree and its parents, which is all that git needs of it, or has more
+            than `MOST_PARENTS`.
     """
     head, separator, message = data.partition(b"\n\n")
     if not separator:
@@ -187,6 +191,8 @@ def parse_commit(data: bytes) -> Commit:
         if not _HEX.fullmatch(value):
             raise FormatError("a commit object names a parent that is no object name")
         parents.append(value.decode())
+    if len(parents) > MOST_PARENTS:
+        raise FormatError(f"a commit object names {len(parents):,} parents; at most {MOST_PARENTS} are read")
     rest = headers[1 + len(parents) :]
     if any(key == b"parent" for key, _ in rest):
         problems.append("a parent line stands where git does not read it")

@@ -23,11 +23,11 @@ class Proposal:
         kind: Where it was read from.
         base_commit, head_commit: Object names in hex; empty where there is no commit (an unborn branch, the index).
         base_tree, tree: The tree that the change starts from (empty for none) and the one that it leads to.
-        edits: One for each changed path, ordered by path.
+        edits: One for each changed path, ordered by path; only those of governance files when not complete.
         attribution: Who wrote it, and what says so.
         malformed_tree, malformed_commit: What git would not have written; no other rule is asked about such a change.
         collisions: Added paths that fold to one that is there.
-        complete: False when there were more edits than were read.
+        complete: False when there were more edits than are read.
     """
 
     kind: Kind

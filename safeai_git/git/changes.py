@@ -23,6 +23,18 @@ EMPTY_TREE = ""
 MOST_PATHS = 100_000
 """Changed paths after which the comparison stops; what it returns then says so."""
 
+MOST_FOLDERS = 200_000
+"""Differing folders after which the comparison stops, for trees that hold nothing but folders."""
+
+MOST_PATH_BYTES = 8 * 1024 * 1024
+"""Bytes of all differing paths and folders together after which it stops, for names that are all too long."""
+
+MOST_REMARKS = 1_000
+"""Malformations, and collisions, that are collected; one is enough to refuse a change."""
+
+LONGEST = 1024 * 1024
+"""Bytes of one path after which a tree is reported as malformed."""
+
 DEEPEST = 512
 """Folders within folders after which a tree is reported as malformed."""
 
@@ -46,25 +58,41 @@ class Change(NamedTuple):
 class Changes:
     """The outcome of a comparison.
 
-    ``complete`` is false when `MOST_PATHS` was reached: then ``changes`` holds only the first of them.
+    ``complete`` is false when one of the bounds was reached: then ``changes`` holds only the first of them.
     """
 
     changes: list[Change] = field(default_factory=list)
     malformations: list[Malformation] = field(default_factory=list)
     collisions: list[Collision] = field(default_factory=list)
     complete: bool = True
+    path_bytes: int = 0
 
 
 class TreeComparer:
     """Compares trees of one store; keeps the trees that it parsed, since neighbouring commits share most of them."""
 
     _MOST_KEPT_ENTRIES = 1_000_000
+    _MOST_NAMED = 64
 
     def __init__(self, store: ObjectStore, *, check: Callable[[], None] = lambda: None) -> None:
         self.store = store
         self._check = check
         self._kept: dict[str, list[TreeEntry]] = {}
         self._kept_entries = 0
+        self._names: dict[str, dict[bytes, TreeEntry]] = {}
+
+    def entry(self, name: str, wanted: bytes) -> TreeEntry | None:
+        """One entry of a tree by its name, for whoever asks often; ``None`` when it is not there.
+
+        Raises:
+            FormatError: The object cannot be taken apart.
+        """
+        names = self._names.get(name)
+        if names is None:
+            if len(self._names) >= self._MOST_NAMED:
+                self._names.clear()
+            names = self._names[name] = {one.name: one for one in self.entries(name)}
+        return names.get(wanted)
 
     def entries(self, name: str) -> list[TreeEntry]:
         """The entries of a tree, `EMPTY_TREE` included.
@@ -84,18 +112,27 @@ class TreeComparer:
             self._kept_entries += len(found)
         return found
 
-    def compare(self, old: str, new: str, *, most: int = MOST_PATHS) -> Changes:
+    def compare(
+        self,
+        old: str,
+        new: str,
+        *,
+        most: int = MOST_PATHS,
+        within: Callable[[bytes], object] = lambda _: True,
+    ) -> Changes:
         """Everything that differs between two trees, in path order within each folder.
 
         Args:
             old, new: Names of trees, or `EMPTY_TREE`.
             most: How many changed paths to collect.
+            within: Which entries of the root to look at; all of them, unless said otherwise.
 
         Raises:
             ObjectMissing, ObjectCorrupt: A tree that differs cannot be read.
         """
         found = Changes()
         pending = [(b"", old, new)]
+        opened = 0
         while pending:
             self._check()
             prefix, old_tree, new_tree = pending.pop()
@@ -104,14 +141,23 @@ class TreeComparer:
             if prefix.count(b"/") > DEEPEST:
                 found.malformations.append(Malformation(prefix.rstrip(b"/"), f"more than {DEEPEST} folders deep"))
                 continue
-            pending += reversed(self._compare_folder(prefix, old_tree, new_tree, found))
-            if len(found.changes) > most:
-                del found.changes[most:]
+            pending += reversed(self._compare_folder(prefix, old_tree, new_tree, found, within))
+            opened += 1
+            if (
+                len(found.changes) > most
+                or opened + len(pending) > MOST_FOLDERS
+                or found.path_bytes > MOST_PATH_BYTES
+                or len(found.malformations) > MOST_REMARKS
+            ):
+                del found.changes[most:], found.malformations[MOST_REMARKS:]
                 found.complete = False
                 break
+        del found.collisions[MOST_REMARKS:]
         return found
 
-    def _compare_folder(self, prefix: bytes, old: str, new: str, found: Changes) -> list[tuple[bytes, str, str]]:
+    def _compare_folder(
+        self, prefix: bytes, old: str, new: str, found: Changes, within: Callable[[bytes], object]
+    ) -> list[tuple[bytes, str, str]]:
         where = prefix.rstrip(b"/")
         try:
             new_entries = self.entries(new)
@@ -130,8 +176,14 @@ class TreeComparer:
             found.collisions += _collisions(prefix, added, new_entries)
         folders: list[tuple[bytes, str, str]] = []
         for name in sorted(gone.keys() | came.keys()):
+            if not prefix and not within(name):
+                continue
             before, after = gone.get(name), came.get(name)
             path = prefix + name
+            if len(path) > LONGEST:
+                found.malformations.append(Malformation(where, f"holds a path of {len(path):,} bytes"))
+                continue
+            found.path_bytes += len(path)
             old_folder = before.id if before is not None and before.is_tree else EMPTY_TREE
             new_folder = after.id if after is not None and after.is_tree else EMPTY_TREE
             if old_folder or new_folder:
@@ -155,12 +207,14 @@ def _collisions(prefix: bytes, added: set[bytes], entries: list[TreeEntry]) -> l
     folded: dict[bytes, list[bytes]] = {}
     for entry in entries:
         folded.setdefault(fold(entry.name), []).append(entry.name)
-    return [
-        Collision(prefix + name, prefix + other)
-        for names in folded.values()
-        if len(names) > 1
-        for name in names
-        if name in added
-        for other in names
-        if other != name
-    ]
+    collisions: list[Collision] = []
+    for names in folded.values():
+        if len(names) > 1:
+            # One for each added name: names that all fold alike would make as many pairs as their square.
+            first, second = prefix + names[0], prefix + names[1]
+            collisions += [
+                Collision(prefix + name, second if name == names[0] else first)
+                for name in names
+                if name in added
+            ]
+    return collisions[:MOST_REMARKS]

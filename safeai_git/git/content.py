@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,10 @@ from safeai_git.git.store import ObjectStore
 LARGEST_READ = 32 * 1024 * 1024
 """Bytes of a blob above which its content is not read; its size is known all the same."""
 
+MOST_READ = 512 * 1024 * 1024
+"""Bytes of all blobs of one change together after which no further content is read: one blob may stand under many
+names."""
+
 MOST_COMPARED_LINES = 50_000
 """Lines, of both sides together and after the equal ends are put aside, above which they count as replaced whole."""
 
@@ -27,6 +32,8 @@ _LONGEST_LFS_POINTER = 1_024  # git-lfs, docs/spec.md: a pointer is smaller than
 _LFS_VERSION = re.compile(rb"version https://(?:git-lfs|hawser)\.github\.com/spec/v\d+\n")
 _LFS_SIZE = re.compile(rb"^size (0|[1-9][0-9]{0,18})$", re.MULTILINE)
 _MOST_LINK_STEPS = 40  # Linux, path_resolution(7): MAXSYMLINKS
+_LONGEST_TARGET = 4_096  # Linux, limits.h: PATH_MAX
+_MOST_LINK_PARTS = 4_096
 
 
 def line_counts(old: bytes, new: bytes) -> tuple[int, int, int, int, bool]:
@@ -111,15 +118,21 @@ def resolve_link(comparer: TreeComparer, root: str, path: bytes, target: bytes) 
         target: What it says.
 
     Returns:
-        Where it leads. A part that is not there is taken for an ordinary folder.
+        Where it leads. A part that is not there is taken for an ordinary folder. What no kernel would follow to its
+        end (a target that is too long, too many links or parts on the way) is a ``loop``.
     """
     place: list[bytes] = path.split(b"/")[:-1]
-    pending = _components(target)
     if target.startswith((b"/", b"\\")) or target[1:2] == b":":
         return "outside"
-    steps = 0
+    if len(target) > _LONGEST_TARGET:
+        return "loop"
+    pending = deque(_components(target))
+    steps = parts = 0
     while pending:
-        part = pending.pop(0)
+        part = pending.popleft()
+        parts += 1
+        if parts > _MOST_LINK_PARTS:
+            return "loop"
         if part == b"..":
             if not place:
                 return "outside"
@@ -132,12 +145,12 @@ def resolve_link(comparer: TreeComparer, root: str, path: bytes, target: bytes) 
             place.append(part)
             continue
         steps += 1
-        if steps > _MOST_LINK_STEPS:
+        if steps > _MOST_LINK_STEPS or comparer.store.header(found.id)[1] > _LONGEST_TARGET:
             return "loop"
         _, onward = comparer.store.read(found.id)
         if onward.startswith(b"/"):
             return "outside"
-        pending = _components(onward) + pending
+        pending.extendleft(reversed(_components(onward)))
     return "inside"
 
 
@@ -149,7 +162,7 @@ def _entry(comparer: TreeComparer, root: str, parts: list[bytes]) -> TreeEntry |
     tree, found = root, None
     for index, part in enumerate(parts):
         try:
-            found = next((entry for entry in comparer.entries(tree) if entry.name == part), None)
+            found = comparer.entry(tree, part)
         except FormatError:
             return None
         if found is None or (index < len(parts) - 1 and not found.is_tree):
@@ -171,6 +184,11 @@ class EditReader:
         self._comparer = comparer
         self._store = store
         self._check = check
+        self._left = MOST_READ
+
+    def begin(self) -> None:
+        """Start a new change: `MOST_READ` counts from here."""
+        self._left = MOST_READ
 
     def edit(self, change: Change, new_tree: str) -> Edit:
         """The edit that a change is.
@@ -181,10 +199,13 @@ class EditReader:
         self._check()
         old, new = change.old or Side(0, ""), change.new or Side(0, "")
         old_size, new_size = self._size(old), self._size(new)
-        if max(old_size, new_size) > LARGEST_READ:
+        why = f"larger than {LARGEST_READ} bytes" if max(old_size, new_size) > LARGEST_READ else ""
+        if not why:
+            self._left -= old_size + new_size
+            why = "" if self._left >= 0 else f"beyond the first {MOST_READ} bytes of the change"
+        if why:
             return Edit(
-                **_common(change.path, old, new, old_size, new_size),
-                unread=f"larger than {LARGEST_READ} bytes, so its content was not read",
+                **_common(change.path, old, new, old_size, new_size), unread=f"{why}, so its content was not read"
             )
         before = self._content(old)
         after = before if old.id == new.id else self._content(new)
@@ -192,7 +213,7 @@ class EditReader:
         values["sha256"] = hashlib.sha256(after).hexdigest() if new.id and new.mode != MODE_GITLINK else ""
         if new.mode == MODE_SYMLINK:
             fate = resolve_link(self._comparer, new_tree or EMPTY_TREE, change.path, after)
-            values["link"] = Link(after, fate)
+            values["link"] = Link(after[: _LONGEST_TARGET + 1], fate)
         elif new.mode != MODE_GITLINK:
             values["lfs"] = lfs_pointer(after)
         values["binary"] = b"\0" in before[:_BINARY_WINDOW] or b"\0" in after[:_BINARY_WINDOW]

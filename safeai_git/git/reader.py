@@ -12,13 +12,18 @@ from safeai_git.core.attribution import Attribution, Catalogue, Metadata, attrib
 from safeai_git.core.edit import Malformation
 from safeai_git.core.errors import FormatError, ObjectCorrupt, RepositoryError
 from safeai_git.core.objects import Commit, Identity
+from safeai_git.core.policy_parts import GOVERNANCE
 from safeai_git.core.proposal import Kind, Proposal
-from safeai_git.git.changes import EMPTY_TREE, MOST_PATHS, TreeComparer
+from safeai_git.core.wildmatch import Pattern, PatternSet
+from safeai_git.git.changes import EMPTY_TREE, MOST_PATHS, Change, TreeComparer
 from safeai_git.git.content import EditReader
 from safeai_git.git.history import commits_between, merge_bases, merged_tree, recomputed_merge
 from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
+
+
+_GOVERNANCE = PatternSet(Pattern.parse(one) for one in GOVERNANCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,18 @@ class ProposalReader:
             finally:
                 objects.close()
 
+    def paths(self, old: str, new: str) -> list[bytes]:
+        """The paths that differ between two trees: the first of them, where there are too many, and governance files."""
+        found = self.comparer.compare(old, new, most=self._most_paths)
+        more = [] if found.complete else self._governance(old, new)
+        return [change.path for change in (*found.changes, *more)]
+
+    def _governance(self, old: str, new: str) -> list[Change]:
+        """What differs of the files that are protected in any change, however much else does (ADR 6)."""
+        return self.comparer.compare(
+            old, new, most=self._most_paths, within=_GOVERNANCE.first_match_folded
+        ).changes
+
     def _attribute(self, metadata: Metadata) -> Attribution:
         return attribute(metadata, self._catalogue)
 
@@ -183,8 +200,10 @@ class ProposalReader:
         head_commit: str = "",
     ) -> Proposal:
         found = self.comparer.compare(base_tree, tree, most=self._most_paths)
-        sound = not found.malformations and found.complete
-        edits = (self._edits.edit(change, tree) for change in found.changes) if sound else ()
+        if not found.complete:
+            found.changes = self._governance(base_tree, tree)
+        self._edits.begin()
+        edits = () if found.malformations else (self._edits.edit(change, tree) for change in found.changes)
         return Proposal(
             kind=kind,
             base_commit=base_commit,

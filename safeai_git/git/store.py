@@ -22,9 +22,13 @@ from typing import IO, Protocol, cast
 import pygit2
 from pygit2.enums import ObjectType
 
-from safeai_git.core.errors import ObjectCorrupt, ObjectMissing, RepositoryError
+from safeai_git.core.errors import FormatError, ObjectCorrupt, ObjectMissing, RepositoryError
 from safeai_git.core.objects import Commit, parse_commit
 from safeai_git.git.plumbing import clean_environment, command_line
+
+LARGEST_TREE = 16 * 1024 * 1024
+LARGEST_COMMIT = 1024 * 1024
+"""Bytes of one object above which it is not taken apart: a few bytes in a pack can stand for gigabytes."""
 
 _KINDS = {ObjectType.COMMIT: "commit", ObjectType.TREE: "tree", ObjectType.BLOB: "blob", ObjectType.TAG: "tag"}
 _TYPES = {name: kind for kind, name in _KINDS.items()}
@@ -224,11 +228,9 @@ def read_tree(store: ObjectStore, name: str) -> bytes:
 
     Raises:
         ObjectCorrupt: The object is something else.
+        FormatError: It is larger than `LARGEST_TREE`.
     """
-    kind, data = store.read(name)
-    if kind != "tree":
-        raise ObjectCorrupt(f"object {name} is a {kind} where a tree was expected", hint="run 'git fsck --full'")
-    return data
+    return _read(store, name, "tree", LARGEST_TREE)
 
 
 def read_commit(store: ObjectStore, name: str) -> Commit:
@@ -236,9 +238,15 @@ def read_commit(store: ObjectStore, name: str) -> Commit:
 
     Raises:
         ObjectCorrupt: The object is something else.
-        FormatError: It cannot be taken apart.
+        FormatError: It cannot be taken apart, or is larger than `LARGEST_COMMIT`.
     """
-    kind, data = store.read(name)
-    if kind != "commit":
-        raise ObjectCorrupt(f"object {name} is a {kind} where a commit was expected", hint="run 'git fsck --full'")
-    return parse_commit(data)
+    return parse_commit(_read(store, name, "commit", LARGEST_COMMIT))
+
+
+def _read(store: ObjectStore, name: str, wanted: str, most: int) -> bytes:
+    kind, size = store.header(name)
+    if kind != wanted:
+        raise ObjectCorrupt(f"object {name} is a {kind} where a {wanted} was expected", hint="run 'git fsck --full'")
+    if size > most:
+        raise FormatError(f"the {wanted} object {name} has {size:,} bytes; at most {most:,} are read")
+    return store.read(name)[1]

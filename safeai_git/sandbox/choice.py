@@ -47,7 +47,7 @@ def choose(*, state_dir: Path | None) -> Backend:
     refusals: list[tuple[str, SandboxUnavailable]] = []
     for candidate in _candidates():
         try:
-            return candidate.prepare(state_dir)
+            return _prepare(candidate, state_dir)
         except SandboxUnavailable as error:
             refusals.append((candidate.name, error))
     if not refusals:
@@ -66,10 +66,20 @@ def describe() -> list[Report]:
     reports: list[Report] = []
     for candidate in _candidates():
         try:
-            reports.append(Report(candidate.name, candidate.prepare(None).isolation))
+            reports.append(Report(candidate.name, _prepare(candidate, None).isolation))
         except CouldNotDecide as error:
             reports.append(Report(candidate.name, None, error.message, error.hint))
     return reports
+
+
+def _prepare(candidate: Candidate, state_dir: Path | None) -> Backend:
+    try:
+        return candidate.prepare(state_dir)
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"what it depends on cannot be read: {error}",
+            hint="check that /proc and the temporary folder are usable",
+        ) from error
 
 
 def _candidates() -> tuple[Candidate, ...]:

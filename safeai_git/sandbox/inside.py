@@ -154,11 +154,11 @@ _PROBES = (
 
 
 def _main() -> None:
-    print("begun")
+    print("begun", flush=True)
     facts = json.loads(sys.argv[1])
     for probe in _PROBES:
         if problem := probe(facts):
-            print(f"{probe.__name__.replace('_', ' ').strip()}: {problem}")
+            print(f"{probe.__name__.replace('_', ' ').strip()}: {problem}", flush=True)
     print("done")
 
 

@@ -140,8 +140,8 @@ def closed_folder(path: Path) -> Path | None:
 
 def _too_wide(path: Path, job: Job) -> str:
     """What a mount of this path would give away; empty when nothing."""
-    wide = (*_NEVER_BENEATH, *_HOMES, *map(Path, _own_homes()), Path("/etc"))
-    if _SECRET_FOLDERS & set(path.parts) or (path / ".git").exists():
+    wide = (*_NEVER_BENEATH, *_HOMES, *map(Path, _own_homes()))
+    if _SECRET_FOLDERS & set(path.parts) or os.path.lexists(path / ".git"):
         return "what is kept secret there"
     if beneath := [point for point in (*_NEVER_BENEATH, Path("/etc")) if path.is_relative_to(point)]:
         return str(beneath[0])

@@ -103,7 +103,7 @@ class Isolation:
 
     Attributes:
         level: ``A``, ``B`` or ``C``.
-        backend: Its name and version.
+        backend: Its name.
         backend_sha256: Of the program, in hex.
         kernel: Release of the running kernel.
         policy_digest: SHA-256, hex, of everything that decides what a job may do: mounts, filter, probes.

@@ -11,15 +11,14 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import socket
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox.port import MIB, Backend, Job, Limits, Outcome
+from safeai_git.sandbox.scratch import scratch_directory
 
 PYTHON = Path("/usr/bin/python3")
 INSIDE = Path(__file__).with_name("inside.py")
@@ -105,9 +104,7 @@ def check(backend: Backend, *, owner: int, variables: tuple[str, ...]) -> None:
 
 
 def _lay_out(stack: ExitStack) -> _Bait:
-    folder = Path(tempfile.mkdtemp(prefix="safeai-"))
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    folder.chmod(0o711)
+    folder = stack.enter_context(scratch_directory(room=MIB, entries=16))
     (folder / "tree").mkdir(mode=0o700)
     secret = folder / "secret"
     secret.write_text("not for the sandbox", encoding="ascii")

@@ -28,6 +28,7 @@ from safeai_git.sandbox.usage import Usage
 
 _PIECE = 64 * 1024
 _LARGEST_STATUS = 64 * 1024
+_LONGEST_SETUP_SECONDS = 5.0
 _LONGEST_END_SECONDS = 30.0
 _CPU_LIMIT_EXIT = 128 + 24
 """As bubblewrap and shells report SIGXCPU."""
@@ -65,9 +66,16 @@ def run(launch: Launch, job: Job, *, on_output: Callable[[bytes], None] | None =
         NotStarted: It ended before the command was executed.
         SandboxUnavailable: It could not be started, or not be stopped.
     """
+    try:
+        usage = Usage(job)
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"the tree {job.tree} of check {job.name} cannot be watched: {error}",
+            hint="write it anew, then try again",
+        ) from error
     with ExitStack() as stack:
         begun = time.monotonic()
-        supervised = _start(launch, job, stack, on_output)
+        supervised = _start(launch, job, usage, stack, on_output)
         try:
             limit_hit = supervised.watch(begun + job.limits.wall_seconds)
         finally:
@@ -76,7 +84,7 @@ def run(launch: Launch, job: Job, *, on_output: Callable[[bytes], None] | None =
 
 
 def _start(
-    launch: Launch, job: Job, stack: ExitStack, on_output: Callable[[bytes], None] | None
+    launch: Launch, job: Job, usage: Usage, stack: ExitStack, on_output: Callable[[bytes], None] | None
 ) -> _Supervised:
     ours: list[int] = []
     theirs: list[int] = []
@@ -113,7 +121,7 @@ def _start(
     finally:
         for descriptor in theirs:
             os.close(descriptor)
-    return _Supervised(process, job, stack, (ours[0], ours[1], ours[2]), on_output)
+    return _Supervised(process, job, usage, stack, (ours[0], ours[1], ours[2]), on_output)
 
 
 class _Supervised:
@@ -123,22 +131,25 @@ class _Supervised:
         self,
         process: subprocess.Popen[bytes],
         job: Job,
+        usage: Usage,
         stack: ExitStack,
         descriptors: tuple[int, int, int],
         on_output: Callable[[bytes], None] | None,
     ) -> None:
         self._process = process
         self._job = job
+        self._usage = usage
         self._stack = stack
         self._output_end, self._status_end, self._go = descriptors
         self._on_output = on_output
         self._output = Output(job.limits.output_bytes)
         self._status = b""
         self._first: int | None = None
-        self._usage: Usage | None = None
+        self._first_pid = 0
         self._open = {self._output_end, self._status_end}
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._stopped = False
+        self._named = False
         self._released = False
         self._finished = False
         for descriptor in self._open:
@@ -158,18 +169,19 @@ class _Supervised:
             if own in ready:
                 self._finished = True
                 return None
-            if self._usage is not None and (hit := self._usage.exceeded()):
+            if self._released and (hit := self._usage.exceeded(self._first_pid)):
                 return hit
 
     def end(self) -> None:
         """Stop whatever still runs, wait until the kernel says it is gone, and read what it left in the pipes."""
-        deadline = time.monotonic() + _LONGEST_END_SECONDS
         if not self._finished:
             self._stopped = True
             # Without its first process known there would be nothing to wait for; bubblewrap names it at once.
-            while self._first is None and self._status_end in self._open and time.monotonic() < deadline:
+            deadline = time.monotonic() + _LONGEST_SETUP_SECONDS
+            while not self._named and self._status_end in self._open and time.monotonic() < deadline:
                 self._read([key.fd for key, _ in self._selector.select(1.0)], quietly=True)
             self._process.kill()
+        deadline = time.monotonic() + _LONGEST_END_SECONDS
         if self._first is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._first, signal.SIGKILL)
@@ -189,6 +201,8 @@ class _Supervised:
     def outcome(self, limit_hit: str | None, seconds: float) -> Outcome:
         """What there is to say, after `end`."""
         code = None
+        if not self._released:
+            raise NotStarted(self._output.text().decode("utf-8", "replace"))
         if limit_hit is None and self._output.full:
             limit_hit = "output"
         if limit_hit is None:
@@ -211,7 +225,7 @@ class _Supervised:
         told = [found["exit-code"] for found in _documents(self._status) if "exit-code" in found]
         if told and told[0] == self._process.returncode:
             return int(told[0])
-        if self._released and self._process.returncode < 0:
+        if self._process.returncode < 0:
             raise SandboxUnavailable(
                 f"check {self._job.name} was ended from outside, by signal {-self._process.returncode}",
                 hint="try again; if it was the kernel for want of memory, lower memory_bytes of the check",
@@ -247,13 +261,13 @@ class _Supervised:
         if not piece or len(self._status) > _LARGEST_STATUS:
             self._close(self._status_end)
         pids = [int(found["child-pid"]) for found in _documents(self._status) if "child-pid" in found]
-        if pids and self._first is None:
+        if pids and not self._named:
+            self._named = True
             with suppress(ProcessLookupError, FileNotFoundError):  # gone already: its set-up failed
                 descriptor = self._hold(pids[0])
                 if _parent(pids[0]) == self._process.pid:
-                    self._first = descriptor
-                    self._usage = Usage(pids[0], self._job)
-            if not self._stopped:
+                    self._first, self._first_pid = descriptor, pids[0]
+            if self._first is not None and not self._stopped:
                 self._released = True
                 with suppress(BrokenPipeError):
                     os.write(self._go, b"1")

@@ -25,16 +25,14 @@ _PROC = Path("/proc")
 
 
 class Usage:
-    """Watches one job.
+    """Watches one job, from before it starts.
 
     Args:
-        root: Process id of the sandbox's first process, as the host numbers it.
         job: For its tree and its limits.
     """
 
-    def __init__(self, root: int, job: Job) -> None:
+    def __init__(self, job: Job) -> None:
         limits = job.limits
-        self._root = root
         self._tree = job.tree
         self._memory = limits.memory_bytes
         self._bytes = limits.scratch_bytes + job.tree_bytes + 4096 * job.tree_entries
@@ -46,12 +44,16 @@ class Usage:
         self._next = 0.0
         self._next_walk = time.monotonic() + _BETWEEN_WALKS_SECONDS
 
-    def exceeded(self) -> str | None:
-        """The limit that is passed, as `Outcome.limit_hit` names it, looking only when it is time again."""
+    def exceeded(self, root: int) -> str | None:
+        """The limit that is passed, as `Outcome.limit_hit` names it, looking only when it is time again.
+
+        Args:
+            root: Process id of the sandbox's first process, as the host numbers it.
+        """
         begun = time.monotonic()
         if begun < self._next:
             return None
-        pids = list(descendants(self._root))
+        pids = list(descendants(root))
         hit = self._memory_hit(pids) or self._scratch_hit(pids)
         ended = time.monotonic()
         self._next = ended + max(0.05, _SHARE_OF_TIME * (ended - begun))
@@ -116,8 +118,8 @@ def descendants(root: int) -> Iterator[int]:
     waiting = [root]
     while waiting:
         pid = waiting.pop()
-        with suppress(OSError):
-            for task in os.scandir(_PROC / str(pid) / "task"):
+        with suppress(OSError), os.scandir(_PROC / str(pid) / "task") as tasks:
+            for task in tasks:
                 with suppress(OSError):
                     children = [int(child) for child in Path(task.path, "children").read_bytes().split()]
                     yield from children
@@ -178,7 +180,10 @@ def measure(tree: Path, *, entries: int, size: int) -> Measure:
     open_folders: list[tuple[int, list[str]]] = []
     seen: set[tuple[int, int]] = set()
     try:
-        _enter(os.open(tree, flags), open_folders, found, seen)
+        try:
+            _enter(os.open(tree, flags), open_folders, found, seen)
+        except PermissionError:
+            found.closed = True
         while open_folders and found.entries <= entries and found.size <= size:
             folder, names = open_folders[-1]
             if not names:

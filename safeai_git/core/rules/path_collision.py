@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from safeai_git.core.context import Context
 from safeai_git.core.display import display
 from safeai_git.core.finding import Finding, Outcome
+from safeai_git.core.paths import LONGEST_PATH
 from safeai_git.core.policy import Policy
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.rules.common import chosen
@@ -21,7 +22,7 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
             rule=ID,
             outcome=chosen(policy, ID, Outcome.DENY),
             path=collision.path,
-            message=f"the path cannot be told from '{display(collision.other)}' on some file systems",
+            message=f"the path cannot be told from '{display(collision.other[:LONGEST_PATH])}' on some file systems",
             remedy="give it a name that differs in more than case, accents' encoding or invisible characters",
             lifted_by="the policy's 'outcomes'",
         )

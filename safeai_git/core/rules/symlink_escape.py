@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from safeai_git.core.context import Context
 from safeai_git.core.display import display
 from safeai_git.core.finding import Finding, Outcome
+from safeai_git.core.paths import LONGEST_PATH
 from safeai_git.core.policy import Policy
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.rules.common import chosen
@@ -26,7 +27,7 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
             rule=ID,
             outcome=Outcome.DENY if fixed else chosen(policy, ID, Outcome.DENY),
             path=edit.path,
-            message=f"the symlink to '{display(edit.link.target)}' leads {_LEADS[edit.link.fate]}",
+            message=f"the symlink to '{display(edit.link.target[:LONGEST_PATH])}' leads {_LEADS[edit.link.fate]}",
             remedy="point it, by a relative path, at something inside the repository",
             lifted_by="nobody" if fixed else "the policy's 'outcomes'",
         )
