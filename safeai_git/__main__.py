@@ -1,21 +1,34 @@
 """The entry point, and the only place where an error becomes an exit code.
 
 A hook runs at every commit, so ``hook run`` goes straight to its use case; every other command is parsed by typer,
-which is not loaded before it is needed.
+which is not loaded before it is needed. Whatever goes wrong, up to a fault of the program, ends with a message and a
+code other than 0.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import TextIO
 
 from safeai_git.core.errors import SafeAIError, WrongUse
+from safeai_git.report.style import for_terminal
 
 ALLOWED, REFUSED, WRONG_USE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-def guarded(action: Callable[[], int]) -> int:
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: end as after Ctrl-C, so that whatever was begun is cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def guarded(action: Callable[[], int], program: str = "safeai-git") -> int:
     """Run an action and return its exit code; whatever goes wrong reads as "could not decide", never as 0.
 
     Errors of ours are shown as a message with the next step. Anything else is a fault of the program: it is named as
@@ -24,53 +37,97 @@ def guarded(action: Callable[[], int]) -> int:
     try:
         return action()
     except SafeAIError as error:
-        _say(f"safeai-git: {error.message}")
+        _say(f"{program}: {error.message}")
         if error.hint:
             _say(f"  hint: {error.hint}")
         return WRONG_USE if isinstance(error, WrongUse) else UNDECIDED
+    except Terminated as error:
+        _say(f"{program}: terminated; no decision was made")
+        return 128 + error.number
     except KeyboardInterrupt:
-        _say("safeai-git: interrupted; no decision was made")
+        _say(f"{program}: interrupted; no decision was made")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output is gone; keep the interpreter from complaining about it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNDECIDED
+        return UNDECIDED  # whoever read our output is gone, and so would be whoever read a message
     except OSError as error:
-        _say(f"safeai-git: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        _say(f"{program}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         _say("  hint: no decision was made; check free space and permissions, then try again")
         return UNDECIDED
-    except Exception as error:
+    except BaseException as error:  # noqa: BLE001 - a panic in a native library is no Exception, and no consent either
         if os.environ.get("SAFEAI_DEBUG"):
-            raise
-        _say(f"safeai-git: a fault of the program: {type(error).__name__}: {error}")
+            import traceback
+
+            traceback.print_exc()
+        _say(f"{program}: a fault of the program: {type(error).__name__}: {error}")
         _say("  hint: no decision was made; SAFEAI_DEBUG=1 shows where it happened, please report it")
         return UNDECIDED
 
 
 def _say(text: str) -> None:
     try:
-        print(text, file=sys.stderr)
+        print(for_terminal(text), file=sys.stderr)
     except OSError:
         return
+
+
+def finish(action: Callable[[], int], program: str = "safeai-git") -> None:
+    """Run an action as the whole process: its exit code, with 0 only if its output arrived too."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminated)
+    _streams()
+    code = guarded(action, program)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = code or UNDECIDED
+        if not isinstance(error, BrokenPipeError):
+            _say(f"{program}: the output could not be written: {error.strerror}")
+        # Keep the interpreter from trying once more, and complaining, when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+    raise Terminated(number)
+
+
+def _streams() -> None:
+    """Standard streams that take everything we print, and no closed descriptor that a later file would be given."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(handle, True)
+    os.close(handle)
+    sys.stdout = _stream(sys.stdout)
+    sys.stderr = _stream(sys.stderr)
+
+
+def _stream(stream: TextIO | None) -> TextIO:
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no fault
+    return stream
 
 
 def main() -> None:
     """Run ``safeai-git``."""
     arguments = sys.argv[1:]
+    if arguments:
+        # A shell that asks for completions passes no arguments. With some, the variable would end the program with
+        # 0 before anything is judged.
+        os.environ.pop("_SAFEAI_GIT_COMPLETE", None)
+    finish(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
     if arguments[:2] == ["hook", "run"] and len(arguments) > 2 and not arguments[2].startswith("-"):
         from safeai_git.hook import run_hook
 
-        code = guarded(lambda: run_hook(arguments[2], arguments[3:]))
-    else:
-        from safeai_git.cli import run
+        return run_hook(arguments[2], arguments[3:])
+    from safeai_git.cli import run
 
-        code = guarded(lambda: run(arguments))
-    try:
-        sys.stdout.flush()
-    except OSError:
-        code = code or UNDECIDED
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    return run(arguments)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from safeai_git.__main__ import guarded
+from safeai_git.__main__ import finish
 
 app = typer.Typer(
     name="safeai",
@@ -53,12 +54,16 @@ def keys_generate(
 
 def main() -> None:
     """Run ``safeai``."""
+    arguments = sys.argv[1:]
+    if arguments:
+        os.environ.pop("_SAFEAI_COMPLETE", None)  # see `safeai_git.__main__.main`
+    finish(lambda: run(arguments), "safeai")
 
-    def action() -> int:
-        try:
-            app(prog_name="safeai", standalone_mode=True)
-        except SystemExit as ended:
-            return ended.code if isinstance(ended.code, int) else 2
-        return 0
 
-    sys.exit(guarded(action))
+def run(arguments: list[str]) -> int:
+    """Parse the arguments and run the command; its exit code. Errors of ours come through."""
+    try:
+        app(args=arguments, prog_name="safeai", standalone_mode=True)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 2
+    return 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -50,7 +51,12 @@ FormatOption = Annotated[
 ]
 PolicyOption = Annotated[
     Path | None,
-    typer.Option("--policy", metavar="FILE", help="Judge by this file instead of the repository's policy."),
+    typer.Option(
+        "--policy",
+        metavar="FILE",
+        help="Judge by this file instead of the repository's policy.",
+        readable=False,
+    ),
 ]
 AtOption = Annotated[
     str, typer.Option("--at", metavar="REV", help="The commit whose policy is meant (default: HEAD).")
@@ -60,27 +66,28 @@ AgentOption = Annotated[
 ]
 
 
-class _Ended(Exception):
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+class _Parsed(Exception):
+    """Carries what is to be done out of typer, which would make exit codes of its own of Ctrl-C and closed pipes."""
+
+    def __init__(self, action: Callable[[], int]) -> None:
+        super().__init__()
+        self.action = action
 
 
-def _end(session: Session, action: Callable[[], int]) -> None:
-    try:
-        code = action()
-    finally:
-        session.close()
-    raise _Ended(code)
+def _end(session: Session, action: Callable[[], int]) -> NoReturn:
+    def closing() -> int:
+        try:
+            return action()
+        finally:
+            session.close()
+
+    raise _Parsed(closing)
 
 
 def _session(output_format: Format) -> Session:
     from safeai_git.commands.session import Session
 
-    return Session.here(output_format.value, _folder[0] if _folder else None)
-
-
-_folder: list[Path] = []
+    return Session.here(output_format.value)
 
 
 def _version(value: bool) -> None:
@@ -100,7 +107,15 @@ def root(
     ] = False,
 ) -> None:
     """Options of every command."""
-    _folder[:] = [folder] if folder else []
+    from safeai_git.core.errors import WrongUse
+
+    if folder is not None:
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            raise WrongUse(
+                f"-C {folder}: {error.strerror}", hint="name a folder that you can enter"
+            ) from error
 
 
 @app.command()
@@ -129,7 +144,10 @@ def check(
         ),
     ] = "",
     patch: Annotated[
-        Path | None, typer.Option("--patch", metavar="FILE", help="Judge a patch ('-' for standard input).")
+        Path | None,
+        typer.Option(
+            "--patch", metavar="FILE", help="Judge a patch ('-' for standard input).", readable=False
+        ),
     ] = None,
     base: Annotated[
         str, typer.Option("--base", metavar="REV", help="What the patch applies to (default: HEAD).")
@@ -295,7 +313,8 @@ def policy_show(
 @policy_app.command("lint")
 def policy_lint(
     path: Annotated[
-        Path | None, typer.Argument(help="Default: .safeai/policy.yaml of the working tree.")
+        Path | None,
+        typer.Argument(help="Default: .safeai/policy.yaml of the working tree.", readable=False),
     ] = None,
     output_format: FormatOption = Format.text,
 ) -> None:
@@ -308,7 +327,9 @@ def policy_lint(
 
 @policy_app.command("test")
 def policy_test(
-    cases: Annotated[Path, typer.Argument(help="A YAML file of cases: a change and the expected decision.")],
+    cases: Annotated[
+        Path, typer.Argument(help="A YAML file of cases: a change and the expected decision.", readable=False)
+    ],
     policy: PolicyOption = None,
     output_format: FormatOption = Format.text,
 ) -> None:
@@ -352,11 +373,17 @@ def keys_generate(
 ) -> None:
     """Make an Ed25519 key pair: ed25519.NAME.sk (only you can read it) and ed25519.NAME.pub."""
     from safeai_git.commands import keyring
+    from safeai_git.core.errors import WrongUse
 
     session = _session(output_format)
     secret = session.environ.get("SAFEAI_KEY_PASSPHRASE") if passphrase else None
     if passphrase and not secret:
-        secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
+        try:
+            secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
+        except typer.Abort as error:
+            raise WrongUse(
+                "no passphrase was given", hint="type one at a terminal, or set SAFEAI_KEY_PASSPHRASE"
+            ) from error
     _end(
         session,
         lambda: keyring.make(
@@ -415,15 +442,17 @@ def hook_run(
     """Run a hook, as git or pre-commit does."""
     from safeai_git.hook import run_hook
 
-    raise _Ended(run_hook(name, arguments or []))
+    raise _Parsed(lambda: run_hook(name, arguments or []))
 
 
 def run(arguments: list[str]) -> int:
     """Parse the arguments and run the command; its exit code. Errors of ours come through."""
     try:
         app(args=arguments, prog_name="safeai-git", standalone_mode=True)
-    except _Ended as ended:
-        return ended.code
+    except _Parsed as parsed:
+        action = parsed.action
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 2
-    return 0
+    else:
+        return 2
+    return action()

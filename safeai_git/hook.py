@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from safeai_git.commands.receive import pre_receive
 from safeai_git.commands.session import Session
 from safeai_git.core.errors import CouldNotDecide, StorageError, WrongUse
 from safeai_git.files import write_atomically
@@ -25,6 +26,8 @@ from safeai_git.report.style import Style
 from safeai_git.seal import Sealer
 
 HOOKS = ("pre-commit", "commit-msg", "post-commit", "pre-push")
+SERVER_HOOKS = ("pre-receive",)
+"""Not installed in clones: docs/pre-receive.md."""
 
 _SCISSORS = re.compile(r"^[#;] -+ >8 -+$", re.MULTILINE)
 
@@ -33,7 +36,7 @@ def run_hook(name: str, arguments: Sequence[str]) -> int:
     """Run one hook as git does.
 
     Args:
-        name: One of `HOOKS`.
+        name: One of `HOOKS` or `SERVER_HOOKS`.
         arguments: What git passes.
 
     Returns:
@@ -50,8 +53,11 @@ def run_hook(name: str, arguments: Sequence[str]) -> int:
                 return _after(session)
             case "pre-push":
                 return _pre_push(session, arguments)
+            case "pre-receive":
+                return pre_receive(session, arguments)
             case _:
-                raise WrongUse(f"there is no hook '{name}'", hint=f"hooks there are: {', '.join(HOOKS)}")
+                known = ", ".join((*HOOKS, *SERVER_HOOKS))
+                raise WrongUse(f"there is no hook '{name}'", hint=f"hooks there are: {known}")
     finally:
         session.close()
 

@@ -162,6 +162,11 @@ class Receiver:
             trust = self._trust.at(old)
             if not trust.builtin:
                 return trust
+        if not self._head and self._known:
+            raise RepositoryError(
+                "the server's HEAD names no branch that is there, so nothing says which policy judges",
+                hint="on the server: git symbolic-ref HEAD refs/heads/main",
+            )
         return self._trust.at(self._head)
 
     def _peeled(self, name: str) -> str:
@@ -178,9 +183,7 @@ class Receiver:
 
     def _proposals(self, base: str, new: str, origin: Origin) -> Iterator[tuple[Proposal, bool]]:
         """The commits that are new here, parents first, then the net change; and whether it is what lands."""
-        reader = ProposalReader(
-            self._repository, catalogue(), origin, check=self._deadline.check
-        )
+        reader = ProposalReader(self._repository, catalogue(), origin, check=self._deadline.check)
         fresh = new_commits(self._repository, new, self._known)
         for name in fresh:
             self._deadline.check()
@@ -230,9 +233,7 @@ class Receiver:
         approved: tuple[str, ...] = ()
         if verdict.decision == "review":
             lines = self._notes.lines(proposal.tree)
-            approved = counted(
-                lines, proposal.base_tree, proposal.tree, trust, keys=trust.keyring, now=now
-            )
+            approved = counted(lines, proposal.base_tree, proposal.tree, trust, keys=trust.keyring, now=now)
         stamp = Stamp(int(now), self._version, trust.policy.repository)
         return Judgement(verdict, trust, stamp, approved)
 

@@ -95,13 +95,13 @@ def rewrite(
         repository: Where both tips can be read.
         update: The update.
         target: The ref that really moves, where the named one is another name for it.
-        old, new: The commits of both tips; empty where there is none.
+        old: The commit where the ref stands; empty where there is none.
+        new: The commit where it would; empty where there is none.
         outcome: What it comes to; ``None`` for the default.
     """
     if not update.old or update.old == update.new:
         return
     tag = target.startswith(b"refs/tags/")
-    what = "tag" if tag else "history"
     if not update.new:
         message = f"{display(target)} is deleted; it stood at {update.old[:12]}"
     elif tag:
@@ -117,7 +117,7 @@ def rewrite(
         outcome=outcome,
         path=None,
         message=message,
-        remedy="add a new tag" if what == "tag" else "add commits on top ('git revert', 'git merge')",
+        remedy="add a new tag" if tag else "add commits on top ('git revert', 'git merge')",
         lifted_by=_ADMINISTRATOR,
     )
 

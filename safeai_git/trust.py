@@ -14,6 +14,7 @@ from safeai_git.core.display import display
 from safeai_git.core.errors import PolicyError
 from safeai_git.core.objects import TreeEntry
 from safeai_git.core.policy import Policy, PolicyStack
+from safeai_git.files import read_bounded
 from safeai_git.git.changes import TreeComparer
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
@@ -130,7 +131,7 @@ def _nothing_like_a_policy(entries: Iterable[bytes], where: str) -> None:
 
 def _from_file(path: Path) -> Policy:
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, LARGEST_POLICY)
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}", hint="name a policy file that can be read") from error
     return load(data, str(path))

@@ -119,7 +119,7 @@ def circular() -> object:
         {None: 1, "a": 2},
         b"bytes",
         {1, 2},
-        object(),
+        pytest.param(object(), id="object"),
         circular(),
     ],
     ids=str,

@@ -188,13 +188,22 @@ class TestCommit:
         linked.stage("config/keys/prod.pem")
         assert linked.run("commit", "-q", "-m", "x", env=AGENT).code == 1
 
-    def test_what_stands_below_the_scissors_and_comments_do_not_speak(self, clone: Clone) -> None:
+    @pytest.mark.parametrize(
+        ("cleanup", "message"),
+        [
+            ("strip", f"By hand\n\n# {AI_TRAILER}\n"),
+            ("scissors", f"By hand\n\n# {'-' * 24} >8 {'-' * 24}\n{AI_TRAILER}\n"),
+        ],
+    )
+    def test_comments_and_what_stands_below_the_scissors_do_not_speak(
+        self, clone: Clone, cleanup: str, message: str
+    ) -> None:
         clone.stage("config/keys/prod.pem")
-        clone.write(
-            "../message",
-            f"By hand\n\n# {AI_TRAILER}\n# ------------------------ >8 ------------------------\n{AI_TRAILER}\n",
+        clone.write(".git/message", message)
+        done = clone.run(
+            "commit", "-q", "-e", f"--cleanup={cleanup}", "-F", ".git/message", env={"GIT_EDITOR": "true"}
         )
-        assert clone.run("commit", "-q", "--cleanup=scissors", "-F", "../message").code == 0
+        assert done.code == 0, done.both
         assert AI_TRAILER not in clone.git("log", "-1", "--format=%B")
 
     def test_a_message_that_only_the_commit_shows_is_judged_after_the_commit(self, clone: Clone) -> None:
@@ -281,7 +290,7 @@ class TestPush:
         for branch, path in (("good", "src/b.py"), ("bad", "config/keys/prod.pem")):
             clone.git("checkout", "-q", "-b", branch, "main")
             clone.commit(branch, {path: "x\n"}, ai=True)
-        done = clone.run("push", "-q", "origin", "good", "bad", ":nothing-there", "main")
+        done = clone.run("push", "-q", "origin", "good", "bad", "main")
         assert done.code == 1
         assert "1 of 2 commits" in done.err
         assert "bad" not in remote.git("for-each-ref")
@@ -433,7 +442,7 @@ class TestInit:
             ("https://user:secret@example.com/team/shop.git", "example.com/team/shop"),
             ("git@example.com:team/shop.git", "example.com/team/shop"),
             ("ssh://git@example.com:22/team/shop", "example.com22/team/shop"),
-            ("/srv/git/shop.git", "srv/git/shop"),
+            ("/srv/git/shop.git", "repo"),
             ("", "repo"),
         ],
     )
@@ -486,7 +495,7 @@ class TestInstall:
         self, clone: Clone, bare_hooks: Path, remote: Repo
     ) -> None:
         hook = bare_hooks / "pre-push"
-        hook.write_text('#!/bin/sh\ncat >"$GIT_DIR/seen"; echo "$@" >>"$GIT_DIR/seen"\n')
+        hook.write_text('#!/bin/sh\ncat >.git/seen; echo "$@" >>.git/seen\n')
         hook.chmod(0o755)
         assert install(clone.session(), Asker(yes=True), version="1") == 0
         name = clone.commit("bad", {"config/keys/prod.pem": "x"}, ai=True)
@@ -547,8 +556,9 @@ class TestInstall:
         assert list(shared.iterdir()) == []
         assert f'{shared}/pre-push: safeai-git hook run pre-push "$@"' in printed
         for name in HOOKS:
-            (shared / name).write_text(f'#!/bin/sh\n"{sys.executable}" -m safeai_git hook run {name} "$@"\n')
+            (shared / name).write_text(f'#!/bin/sh\nsafeai-git hook run {name} "$@"\n')
             (shared / name).chmod(0o755)
+        assert install(clone.session(), Asker(yes=True), version="1") == 0
 
     def test_the_hook_files_of_the_project_do_the_same(self, clone: Clone, bare_hooks: Path) -> None:
         """`core.hooksPath` may point to them when the command is on the PATH."""
@@ -607,7 +617,7 @@ class TestInstall:
 
 
 def test_an_unknown_hook_is_wrong_use(clone: Clone) -> None:
-    done = clone.safeai("hook", "run", "pre-receive")
+    done = clone.safeai("hook", "run", "post-merge")
     assert done.code == 2
     assert "pre-commit, commit-msg, post-commit, pre-push" in done.err
 

@@ -24,6 +24,7 @@ class Repository:
         place.mkdir()
         self.git("init", "-q", "--bare", *options)
         self.reads: list[str] = []
+        self._known: dict[str, tuple[str, bytes]] = {}
 
     def git(self, *arguments: str, stdin: bytes = b"") -> bytes:
         environment = {"PATH": os.defpath, "GIT_CONFIG_NOSYSTEM": "1", "HOME": "/nonexistent"}
@@ -54,8 +55,10 @@ class Repository:
 
     def read(self, name: str) -> tuple[str, bytes]:
         self.reads.append(name)
-        kind = self.git("cat-file", "-t", name).decode().strip()
-        return kind, self.git("cat-file", kind, name)
+        if name not in self._known:
+            kind = self.git("cat-file", "-t", name).decode().strip()
+            self._known[name] = kind, self.git("cat-file", kind, name)
+        return self._known[name]
 
     def size(self, name: str) -> int:
         return int(self.git("cat-file", "-s", name))

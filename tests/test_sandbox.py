@@ -15,7 +15,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -471,9 +470,9 @@ def test_B67_raising_a_limit_is_refused(run: Run) -> None:
 
 
 @real
-def test_B66_an_editable_install_finds_the_proposed_code(run: Run, scratch: Path, tmp_path: Path) -> None:
+def test_B66_an_editable_install_finds_the_proposed_code(run: Run, scratch: Path, passable: Path) -> None:
     """The interpreter's own path file names the repository: there must be the proposed tree, not the dirty one."""
-    dirty = tmp_path / "repository"
+    dirty = passable / "repository"
     site = dirty / ".venv/site"
     (dirty / "src/package").mkdir(parents=True)
     site.mkdir(parents=True)
@@ -482,9 +481,6 @@ def test_B66_an_editable_install_finds_the_proposed_code(run: Run, scratch: Path
     (scratch / "tree/src/package").mkdir(parents=True)
     (scratch / "tree/src/package/__init__.py").write_text("state = 'PROPOSED'")
     program = f"import site; site.addsitedir({str(site)!r}); import package; print(package.state)"
-    if ROOT:
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o755)
     outside = subprocess.run([PYTHON, "-I", "-c", program], capture_output=True, check=True)
     assert outside.stdout == b"DIRTY\n"
     inside = run(PYTHON, "-I", "-c", program, mount_at=dirty, read_only=(dirty / ".venv",))
@@ -496,12 +492,12 @@ def test_B66_an_editable_install_finds_the_proposed_code(run: Run, scratch: Path
 
 
 @pytest.fixture
-def passable(tmp_path: Path) -> Path:
+def passable() -> Iterator[Path]:
     """A folder that everybody may enter."""
     place = Path("/var/tmp") / f"safeai-test-{uuid.uuid4().hex}"
     place.mkdir(mode=0o755)
     try:
-        yield place  # type: ignore[misc]
+        yield place
     finally:
         shutil.rmtree(place)
 
@@ -1046,10 +1042,6 @@ MUTATIONS: dict[str, tuple[Mutation, str]] = {
     ),
     "writable root": (_no_remount, "unwritable root: can be written"),
     "writable /dev": (_swap(["--remount-ro", "/dev"], []), "unwritable root: can be written"),
-    "a folder of the host": (
-        _swap(["--remount-ro", "/dev"], ["--ro-bind", tempfile.gettempdir(), tempfile.gettempdir()]),
-        "file of the host: succeeded",
-    ),
     "no limit": (_swap(["--core=0"], ["--core=4096"]), "limits: core files and processes"),
     "tree not shown": (
         lambda argv: ["--tmpfs" if one == "--bind" else one for one in argv if not one.endswith("/tree")],
@@ -1075,6 +1067,30 @@ def test_B67_the_self_test_notices_when_a_guard_is_missing(
         choice._test(backend)
     assert finding in caught.value.message
     assert caught.value.hint
+
+
+@real
+def test_B67_the_self_test_notices_a_folder_of_the_host(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = supervise.run
+    with scratch_directory(room=MIB, entries=16) as beside:
+        shown = str(beside.parent)
+    mutate = _swap(["--remount-ro", "/"], ["--ro-bind", shown, shown, "--remount-ro", "/"])
+
+    def mutated(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
+        changed = replace(launch, argv=lambda status, go: mutate(list(launch.argv(status, go))))
+        return plain(changed, job, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(supervise, "run", mutated)
+    with pytest.raises(SandboxUnavailable) as caught:
+        choice._test(backend)  # type: ignore[arg-type]
+    for finding in (
+        "file of the host: succeeded",
+        "socket file of the host: succeeded",
+        "connection from inside",
+    ):
+        assert finding in caught.value.message
 
 
 @real
@@ -1375,6 +1391,20 @@ def test_a_sandbox_that_does_not_come_up_ran_nothing(scratch: Path) -> None:
     launch = supervise.Launch(lambda _s, _g: ("/bin/sleep", "600"), {}, (), None)
     with pytest.raises(supervise.NotStarted, match="no reason given"):
         supervise.run(launch, Job("j", ("x",), scratch / "tree", MOUNTED_AT, limits=Limits(wall_seconds=0.2)))
+
+
+@real
+def test_a_kernel_without_process_descriptors_runs_nothing(
+    run: Run, scratch: Path, marker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_pid: int) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(SandboxUnavailable, match="cannot be held") as caught:
+        run("/bin/sh", "-c", "touch ran; sleep 600", marker)
+    assert "Linux 5.3" in caught.value.hint
+    assert not (scratch / "tree/ran").exists()
 
 
 @real

@@ -125,6 +125,37 @@ def test_measuring_follows_no_link_and_counts_hard_links_once(tmp_path: Path) ->
     assert usage.measure(tmp_path, entries=100, size=10).size > 10
 
 
+def test_memory_is_resident_memory_where_the_kernel_does_not_tell_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "_PROC", tmp_path)
+    assert usage._proportional(7) == 0  # ended meanwhile
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/statm").write_text("100 3 1 1 0 1 0")
+    assert usage._proportional(7) == 0
+    (tmp_path / "7/smaps_rollup").mkdir()
+    assert usage._proportional(7) == 3 * usage._PAGE
+    (tmp_path / "7/smaps_rollup").rmdir()
+    (tmp_path / "7/smaps_rollup").write_text("0-1 ---p\nRss: 9 kB\n")
+    assert usage._proportional(7) == 3 * usage._PAGE
+    (tmp_path / "7/smaps_rollup").write_text("0-1 ---p\nRss: 9 kB\nPss:   2 kB\n")
+    assert usage._proportional(7) == 2048
+    assert usage._resident(8) == 0
+
+
+def test_all_processes_beneath_one_are_found(tmp_path: Path) -> None:
+    program = "sleep 60 & sh -c 'sleep 60 & echo; wait' & wait"
+    with subprocess.Popen(
+        ["/bin/sh", "-c", program], stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = list(usage.descendants(process.pid))
+        os.killpg(process.pid, 9)
+    assert len(found) == 3
+    assert list(usage.descendants(process.pid)) == []
+
+
 def test_removing_copes_with_what_hostile_checks_leave(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     (victim / "below").mkdir(parents=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from safeai_git.core.display import count
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, StorageError
 from safeai_git.files import sync_folder, write_atomically
@@ -36,8 +37,8 @@ class Spool:
             return
         if len(names) >= self._most:
             raise StorageError(
-                f"the spool {self._folder} holds {len(names):,} verdicts and is full",
-                hint="reach the Governor and run 'safeai-git push'",
+                f"the spool {self._folder} is full: it holds {count(len(names), 'envelope')}",
+                hint="nothing of it is lost; find out why the Governor takes none of them",
             )
         write_atomically(self._folder / f"{time.time_ns():020d}-{envelope.digest}.json", envelope.format())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import RepositoryError, SandboxUnavailable, WrongUse
+from safeai_git.files import read_bounded
 from safeai_git.gate import Gate, Judgement, worst
 from safeai_git.replay import Replayer
 from safeai_git.report import data, text
@@ -35,6 +36,8 @@ class Request:
 
 def check(session: Session, request: Request) -> int:
     """Judge a change, sign the verdicts if a key is configured, report, and say 0 for allow and 1 for anything else."""
+    if request.sign:
+        session.need_key()
     gate = session.gate(
         agent=request.agent, branch=request.branch, policy_file=request.policy, replay=request.replay
     )
@@ -44,6 +47,8 @@ def check(session: Session, request: Request) -> int:
         if session.output_format == "jsonl":
             session.data(data.judgement(one))
     decision = worst(judged)
+    if session.output_format == "text":
+        _show(session, judged, decision)  # first: a key that cannot be used must not hide what was found
     signed = _sign(session, judged, request.sign)
     if session.output_format == "json":
         session.data(
@@ -51,8 +56,8 @@ def check(session: Session, request: Request) -> int:
         )
     elif session.output_format == "jsonl":
         session.data({"decision": decision, "judged": len(judged), "signed": signed})
-    else:
-        _show(session, judged, decision, signed)
+    elif signed:
+        session.say(f"signed: {count(len(signed), 'verdict')} in refs/notes/safeai")
     return 0 if decision == "allow" else 1
 
 
@@ -87,7 +92,10 @@ def endpoints(session: Session, revisions: str) -> tuple[str, str]:
 
 def _read_patch(path: Path) -> bytes:
     try:
-        patch = sys.stdin.buffer.read(LARGEST_PATCH + 1) if str(path) == "-" else path.read_bytes()
+        if str(path) == "-":
+            patch = sys.stdin.buffer.read(LARGEST_PATCH + 1) if sys.stdin else b""
+        else:
+            patch = read_bounded(path, LARGEST_PATCH)
     except OSError as error:
         raise WrongUse(
             f"{path}: {error.strerror}", hint="name a file made by 'git diff' or 'git format-patch'"
@@ -115,7 +123,7 @@ def _sign(session: Session, judged: list[Judgement], sign: bool | None) -> list[
     return signed
 
 
-def _show(session: Session, judged: list[Judgement], decision: str, signed: list[str]) -> None:
+def _show(session: Session, judged: list[Judgement], decision: str) -> None:
     style = session.style
     if judged:
         session.say(text.policies(judged))
@@ -123,8 +131,6 @@ def _show(session: Session, judged: list[Judgement], decision: str, signed: list
         session.say(text.judgement(one, style))
     if len(judged) != 1:
         session.say(text.summary(judged, decision, style))
-    if signed:
-        session.say(f"signed: {count(len(signed), 'verdict')} in refs/notes/safeai")
 
 
 def replay(session: Session, revision: str, *, only: str, show_output: bool) -> int:

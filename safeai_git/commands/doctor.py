@@ -5,16 +5,18 @@ from __future__ import annotations
 import platform
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from safeai_git import __version__
 from safeai_git.client.spool import Spool
 from safeai_git.commands.session import Session
 from safeai_git.commands.setup import hook_states
+from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import SafeAIError
 from safeai_git.git.plumbing import git_program, run
 from safeai_git.git.repository import NOTES_REF
 from safeai_git.git.store import read_commit
-from safeai_git.sandbox import describe
+from safeai_git.sandbox import Isolation, describe
 
 OLDEST_GIT = (2, 38)
 
@@ -39,12 +41,15 @@ def doctor(session: Session) -> int:
         except SafeAIError as error:
             hint = f" ({error.hint})" if error.hint else ""
             found.append(Examined(examine.__name__.strip("_"), "bad", error.message + hint))
+        except OSError as error:
+            place = f": {error.filename}" if error.filename else ""
+            found.append(Examined(examine.__name__.strip("_"), "bad", f"{error.strerror or error}{place}"))
     if session.output_format != "text":
         session.data({"examined": [asdict(one) for one in found]})
     style = session.style
     for one in found:
         mark = {"ok": style.ok("ok  "), "warn": style.bold("warn")}.get(one.state, style.bad("bad "))
-        session.say(f"{mark} {one.what}: {one.detail}")
+        session.say(f"{mark} {safe_text(one.what)}: {safe_text(one.detail)}")
     return 1 if any(one.state == "bad" for one in found) else 0
 
 
@@ -77,7 +82,7 @@ def _hooks(session: Session) -> list[Examined]:
     trees = [line.removeprefix("worktree ") for line in printed.splitlines() if line.startswith("worktree ")]
     found = []
     for tree in trees if len(trees) > 1 else [""]:
-        there = Session(session.start if not tree else type(session.start)(tree), session.environ)
+        there = Session(Path(tree) if tree else session.start, session.environ)
         where = f" in {tree}" if tree else ""
         try:
             states = hook_states(there)
@@ -151,16 +156,28 @@ def _verdicts(session: Session) -> list[Examined]:
     waiting = len(Spool(repository.private_directory / "spool"))
     if waiting:
         found.append(
-            Examined("spool", "warn", f"{waiting:,} verdicts wait for the Governor ('safeai-git push')")
+            Examined("spool", "warn", f"{count(waiting, 'verdict')} not yet confirmed by the Governor")
         )
     return found
 
 
-def _sandbox(session: Session) -> list[Examined]:
-    return [
-        Examined(f"sandbox {one.name}", "ok" if one.usable else "warn", one.detail)
-        for one in describe(state_dir=session.repository.private_directory)
+def _sandbox(session: Session) -> list[Examined]:  # noqa: ARG001 - examined like everything else
+    found = [
+        Examined(
+            f"sandbox {one.name}",
+            "ok" if one.isolation else "warn",
+            _isolation(one.isolation) if one.isolation else f"{one.reason} ({one.hint})",
+        )
+        for one in describe()
     ]
+    return found or [
+        Examined("sandbox", "warn", "checks are replayed on Linux only: here they count as not replayed")
+    ]
+
+
+def _isolation(isolation: Isolation) -> str:
+    less = f"; not here: {', '.join(isolation.degraded)}" if isolation.degraded else ""
+    return f"level {isolation.level}, Linux {isolation.kernel}{less}"
 
 
 def _clock(session: Session) -> list[Examined]:

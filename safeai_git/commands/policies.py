@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from safeai_git.commands.session import Session
-from safeai_git.core.display import display
+from safeai_git.core.display import CONTROL, IGNORABLE, display, escape, safe_text
 from safeai_git.core.errors import PolicyError, WrongUse
+from safeai_git.core.finding import Outcome
+from safeai_git.core.paths import portability_problems
 from safeai_git.core.policy import Policy, PolicyStack
+from safeai_git.core.rules import protected_path, unportable_path
+from safeai_git.core.rules.common import chosen
+from safeai_git.files import read_bounded
 from safeai_git.policy_cases import Case, load_cases, run_case
 from safeai_git.policy_vm import check_expressions
-from safeai_git.policyfile import load
+from safeai_git.policyfile import LARGEST_POLICY, load
 from safeai_git.schema import policy_schema, schema_faults
 from safeai_git.trust import Trust
 
 WORKING_FILE = Path(".safeai") / "policy.yaml"
+
+_UNSEEN = re.compile(f"[{CONTROL}{IGNORABLE}]")
 
 
 def _trust(session: Session, revision: str, policy: Path | None) -> Trust:
@@ -43,13 +53,13 @@ def show(session: Session, revision: str, policy: Path | None) -> int:
 
 
 def _yaml(value: Any) -> str:
-    """A value in YAML's flow form, of which JSON is a part."""
-    return json.dumps(value, ensure_ascii=False)
+    """A value in YAML's flow form, of which JSON is a part; whatever is not plain to see as YAML's own escape."""
+    return _UNSEEN.sub(lambda found: escape(found.group()), json.dumps(value, ensure_ascii=False))
 
 
 def lint(session: Session, path: Path | None) -> int:
     """Check a policy file, expressions included; raises with everything that is wrong with it."""
-    file = path or (session.repository.root / WORKING_FILE)
+    file = path or _working_file(session)
     data = _bytes(file)
     policy = load(data, str(file))
     check_expressions(policy)
@@ -64,6 +74,21 @@ def lint(session: Session, path: Path | None) -> int:
     else:
         session.data({"file": str(file), "valid": True, "digest": policy.digest, "remarks": remarks})
     return 0
+
+
+def _working_file(session: Session) -> Path:
+    """The policy file of the working tree.
+
+    Raises:
+        PolicyError: It is a link: committed as one, it would not be read.
+    """
+    file = session.repository.root / WORKING_FILE
+    if file.is_symlink() or file.parent.is_symlink():
+        raise PolicyError(f"{file} is not a plain file", hint="put the file itself there, not a link to it")
+    if not file.exists():
+        hint = "'safeai-git init' writes one; without it the built-in policy judges"
+        raise PolicyError(f"{file} does not exist", hint=hint)
+    return file
 
 
 def _remarks(policy: Policy) -> list[str]:
@@ -87,9 +112,11 @@ def _remarks(policy: Policy) -> list[str]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bounded(path, LARGEST_POLICY)
     except OSError as error:
-        raise PolicyError(f"{path}: {error.strerror}", hint="name a policy file that can be read") from error
+        raise PolicyError(
+            f"{display(os.fsencode(path))}: {error.strerror}", hint="name a file that can be read"
+        ) from error
 
 
 def schema(session: Session) -> int:
@@ -100,16 +127,18 @@ def schema(session: Session) -> int:
 
 def test(session: Session, cases: Path, policy: Path | None) -> int:
     """Run a file of cases against the policy of the working tree (or another file). 1 when one fails."""
-    file = policy or (session.repository.root / WORKING_FILE)
+    file = policy or _working_file(session)
     stack = PolicyStack((load(_bytes(file), str(file)),))
     results = [(case, run_case(case, stack)) for case in load_cases(_bytes(cases), str(cases))]
     failed = [(case, problem) for case, problem in results if problem]
     if session.output_format != "text":
         session.data({"cases": [_case(case, problem) for case, problem in results], "failed": len(failed)})
     for case, problem in results:
-        session.say(f"{session.style.bad('FAILED') if problem else session.style.ok('ok')} {case.name}")
+        session.say(
+            f"{session.style.bad('FAILED') if problem else session.style.ok('ok')} {safe_text(case.name)}"
+        )
         if problem:
-            session.say(f"      {problem}")
+            session.say(f"      {safe_text(problem)}")
     session.say(f"{len(results) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0
 
@@ -134,27 +163,49 @@ def _repository_path(session: Session, path: str) -> bytes:
     """A path as a person types it, relative to where they stand, as a path from the root."""
     root = session.repository.root
     full = Path(os.path.normpath(session.start / path))  # the path need not exist, so nothing is resolved
+    shown = display(os.fsencode(path))
+    if full == root:
+        raise WrongUse(f"{shown} is the repository itself", hint="name a path inside it")
     try:
         return os.fsencode(full.relative_to(root).as_posix())
     except ValueError:
-        raise WrongUse(f"{path} is outside the repository {root}", hint="name a path inside it") from None
+        outside = f"{shown} is outside the repository {display(os.fsencode(root))}"
+        raise WrongUse(outside, hint="name a path inside it") from None
 
 
 def _explained(path: bytes, policy: Policy) -> dict[str, str]:
+    """What the policy says about an edit of this path by an agent."""
+    outcome, why = max(_objections(path, policy), key=itemgetter(0), default=(Outcome.WARN, ""))
+    if outcome is Outcome.WARN:
+        allowed = policy.allowed.first_match(path) if policy.allow_paths else None
+        reason = (
+            f"allow_paths has '{allowed.source}'"
+            if allowed
+            else "no pattern matches, and allow_paths is empty"
+        )
+        why = f"{reason}; warned of: {why}" if why else reason
+    word = {Outcome.DENY: "denied", Outcome.REVIEW: "review", Outcome.WARN: "allowed"}[outcome]
+    return {"outcome": word, "why": why, "policy": policy.source}
+
+
+def _objections(path: bytes, policy: Policy) -> Iterator[tuple[Outcome, str]]:
+    """What the rules about paths and tiers would object to, as they do it themselves (`core.rules`)."""
     denied = policy.denied.first_match_folded(path)
-    protected = policy.protected.first_match_folded(path)
-    allowed = policy.allowed.first_match(path) if policy.allow_paths else None
     if denied:
-        outcome, why = "denied", f"deny_paths has '{denied.source}'"
-    elif policy.allow_paths and allowed is None:
-        outcome, why = "denied", "no pattern of allow_paths matches"
-    elif protected:
-        outcome, why = "review", f"protected_paths has '{protected.source}'"
-    elif allowed:
-        outcome, why = "allowed", f"allow_paths has '{allowed.source}'"
-    else:
-        outcome, why = "allowed", "no pattern matches, and allow_paths is empty"
-    return {"outcome": outcome, "why": why, "policy": policy.source}
+        yield Outcome.DENY, f"deny_paths has '{safe_text(denied.source)}'"
+    if policy.allow_paths and policy.allowed.first_match(path) is None:
+        yield Outcome.DENY, "no pattern of allow_paths matches"
+    for problem in portability_problems(path):
+        fixed = problem.kind == "git-alias"
+        outcome = Outcome.DENY if fixed else chosen(policy, unportable_path.ID, Outcome.DENY)
+        yield outcome, f"the name is not portable: {problem.what}"
+    if policy.autonomy_tier in ("frozen", "alpha"):
+        outcome = Outcome.DENY if policy.autonomy_tier == "frozen" else Outcome.REVIEW
+        yield outcome, f"autonomy_tier is '{policy.autonomy_tier}'"
+    protected = policy.protected.first_match_folded(path)
+    if protected and (policy.autonomy_tier != "stable" or policy.governance.first_match_folded(path)):
+        outcome = chosen(policy, protected_path.ID, Outcome.REVIEW)
+        yield outcome, f"protected_paths has '{safe_text(protected.source)}'"
 
 
 def scope(session: Session, agent: str, *, for_agent: bool, policy: Path | None) -> int:
@@ -170,7 +221,7 @@ def scope(session: Session, agent: str, *, for_agent: bool, policy: Path | None)
         )
     for layer in trust.policy.layers:
         for line in _scope_text(layer, agent):
-            session.say(f"- {line}")
+            session.say(f"- {safe_text(line)}")
     if for_agent:
         session.say(
             "- Check before you commit: safeai-git check. A refusal names the rule and what to do about it."

@@ -13,7 +13,7 @@ from typing import Any
 
 from safeai_git import __version__
 from safeai_git.core.context import KillSwitch
-from safeai_git.core.errors import KeyUnusable
+from safeai_git.core.errors import KeyUnusable, RepositoryError
 from safeai_git.gate import Deadline, Gate
 from safeai_git.git.reader import Origin
 from safeai_git.git.repository import Repository, discover
@@ -21,7 +21,7 @@ from safeai_git.keys.port import Signer
 from safeai_git.keys.signer import load_signer
 from safeai_git.policy_vm import evaluate_expression
 from safeai_git.replay import Replayer
-from safeai_git.report.style import Style
+from safeai_git.report.style import Style, for_terminal
 from safeai_git.trust import TrustReader
 
 KEY_VARIABLE = "SAFEAI_KEY"
@@ -46,9 +46,18 @@ class Session:
     _trust: dict[Path | None, TrustReader] = field(default_factory=dict)
 
     @staticmethod
-    def here(output_format: str = "text", folder: Path | None = None) -> Session:
-        """A session in the current folder, or in another."""
-        return Session(folder or Path.cwd(), os.environ, output_format)
+    def here(output_format: str = "text") -> Session:
+        """A session in the current folder.
+
+        Raises:
+            RepositoryError: The folder is gone.
+        """
+        try:
+            return Session(Path.cwd(), os.environ, output_format)
+        except FileNotFoundError as error:
+            raise RepositoryError(
+                "the current folder does not exist any more", hint="change into another one"
+            ) from error
 
     @property
     def repository(self) -> Repository:
@@ -70,7 +79,7 @@ class Session:
     def say(self, text: str) -> None:
         """Text for people, on standard output; nothing when a program reads it."""
         if self.output_format == "text":
-            print(text)
+            print(for_terminal(text, self.style))
 
     def data(self, value: Any) -> None:
         """One JSON document on standard output."""
@@ -79,7 +88,7 @@ class Session:
 
     def note(self, text: str) -> None:
         """A remark on standard error, for people whatever the format."""
-        print(text, file=sys.stderr)
+        print(for_terminal(text, Style.for_stream(sys.stderr, self.environ)), file=sys.stderr)
 
     def progress(self, text: str) -> None:
         """A step of long work, on standard error, only when a person watches."""
@@ -139,10 +148,7 @@ class Session:
             KeyUnusable: One is configured and cannot be used.
         """
         path = self.key_path()
-        if path is None:
-            return None
-        passphrase = self.environ.get(PASSPHRASE_VARIABLE)
-        return load_signer(path, passphrase.encode() if passphrase else None)
+        return None if path is None else self._load(path)
 
     def need_signer(self) -> Signer:
         """The key to sign with.
@@ -150,13 +156,25 @@ class Session:
         Raises:
             KeyUnusable: There is none, or it cannot be used.
         """
-        signer = self.signer()
-        if signer is None:
+        return self._load(self.need_key())
+
+    def need_key(self) -> Path:
+        """The private key's file, unread: long work should not begin when nothing can be signed at its end.
+
+        Raises:
+            KeyUnusable: None is configured.
+        """
+        path = self.key_path()
+        if path is None:
             raise KeyUnusable(
                 "there is no key to sign with",
                 hint="make one with 'safeai-git keys generate', or point SAFEAI_KEY at an ssh-ed25519 private key",
             )
-        return signer
+        return path
+
+    def _load(self, path: Path) -> Signer:
+        passphrase = self.environ.get(PASSPHRASE_VARIABLE)
+        return load_signer(path, passphrase.encode() if passphrase else None)
 
 
 def default_key_folder(environ: Mapping[str, str]) -> Path:

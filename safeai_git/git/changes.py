@@ -23,7 +23,7 @@ EMPTY_TREE = ""
 MOST_PATHS = 100_000
 """Changed paths after which the comparison stops; what it returns then says so."""
 
-MOST_FOLDERS = 200_000
+MOST_FOLDERS = 100_000
 """Differing folders after which the comparison stops, for trees that hold nothing but folders."""
 
 MOST_PATH_BYTES = 8 * 1024 * 1024
@@ -139,7 +139,9 @@ class TreeComparer:
             if old_tree == new_tree:
                 continue
             if prefix.count(b"/") > DEEPEST:
-                found.malformations.append(Malformation(prefix.rstrip(b"/"), f"more than {DEEPEST} folders deep"))
+                found.malformations.append(
+                    Malformation(prefix.rstrip(b"/"), f"more than {DEEPEST} folders deep")
+                )
                 continue
             pending += reversed(self._compare_folder(prefix, old_tree, new_tree, found, within))
             opened += 1

@@ -205,7 +205,8 @@ class EditReader:
             why = "" if self._left >= 0 else f"beyond the first {MOST_READ} bytes of the change"
         if why:
             return Edit(
-                **_common(change.path, old, new, old_size, new_size), unread=f"{why}, so its content was not read"
+                **_common(change.path, old, new, old_size, new_size),
+                unread=f"{why}, so its content was not read",
             )
         before = self._content(old)
         after = before if old.id == new.id else self._content(new)
@@ -227,7 +228,9 @@ class EditReader:
             return 0
         kind, size = self._store.header(side.id)
         if kind != "blob":
-            raise ObjectCorrupt(f"object {side.id} is a {kind} where a blob was expected", hint="run 'git fsck --full'")
+            raise ObjectCorrupt(
+                f"object {side.id} is a {kind} where a blob was expected", hint="run 'git fsck --full'"
+            )
         return size
 
     def _content(self, side: Side) -> bytes:

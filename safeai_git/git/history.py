@@ -12,8 +12,11 @@ import pygit2
 from pygit2.enums import SortMode
 
 from safeai_git.core.errors import HistoryTooShallow, ObjectMissing, RepositoryError
+from safeai_git.git.extent import require_mergeable
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import Libgit2Store, read_commit
+
+_MOST_FORKS = 16
 
 TOO_SHALLOW_HINT = "run 'git fetch --unshallow' (GitHub Actions: 'fetch-depth: 0' at actions/checkout)"
 
@@ -80,7 +83,9 @@ def merge_bases(repository: Repository, one: str, other: str) -> list[str]:
         raise HistoryTooShallow(
             f"where {one[:12]} and {other[:12]} part lies below this shallow clone", hint=TOO_SHALLOW_HINT
         )
-    raise RepositoryError(f"{one[:12]} and {other[:12]} have no history in common", hint="choose another base")
+    raise RepositoryError(
+        f"{one[:12]} and {other[:12]} have no history in common", hint="choose another base"
+    )
 
 
 def _all_merge_bases(objects: pygit2.Repository, one: str, other: str) -> list[str]:
@@ -118,6 +123,7 @@ def merged_tree(repository: Repository, ours: str, theirs: str) -> tuple[str, bo
     """
     objects = _merging(repository)
     try:
+        _require_mergeable(repository, ours, theirs)
         index = objects.merge_commits(_oid(ours), _oid(theirs))
     except (KeyError, pygit2.GitError) as error:
         raise _incomplete(repository, ours, theirs) from error
@@ -127,12 +133,36 @@ def merged_tree(repository: Repository, ours: str, theirs: str) -> tuple[str, bo
         return read_commit(repository.store, ours).tree, False
 
 
+def _require_mergeable(repository: Repository, ours: str, theirs: str) -> None:
+    """Refuse what libgit2 would not come back from: trees of trees in either side, or in what both come from.
+
+    It merges several best common ancestors with each other first (git-merge(1), recursive), so these are asked too.
+    """
+    pairs, asked = [(ours, theirs)], {ours, theirs}
+    for one, other in pairs:
+        for fork in _all_merge_bases(_merging(repository), one, other):
+            if fork not in asked:
+                asked.add(fork)
+                pairs += [(seen, fork) for seen in asked if seen not in (ours, theirs, fork)]
+        if len(asked) > _MOST_FORKS:
+            raise RepositoryError(
+                f"{ours[:12]} and {theirs[:12]} part in more than {_MOST_FORKS} places",
+                hint="rebase one of them onto the other",
+            )
+    for commit in asked:
+        tree = read_commit(repository.store, commit).tree
+        require_mergeable(repository.store, tree, repository.extents)
+
+
 def recomputed_merge(repository: Repository, parents: tuple[str, ...]) -> tuple[str, bool]:
     """The tree that merging all parents in order gives, as `merged_tree` does for two."""
     tree, clean = merged_tree(repository, parents[0], parents[1])
     objects = _merging(repository)
     for parent in parents[2:]:
         base = objects.merge_base(_oid(parents[0]), _oid(parent))
+        for commit in (str(base), parent) if base else (parent,):
+            known = repository.extents
+            require_mergeable(repository.store, read_commit(repository.store, commit).tree, known)
         ancestor = read_commit(repository.store, str(base)).tree if base else _empty(objects)
         index = objects.merge_trees(
             _oid(ancestor), _oid(tree), _oid(read_commit(repository.store, parent).tree)

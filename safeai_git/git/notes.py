@@ -18,9 +18,16 @@ from safeai_git.core.objects import TreeEntry, format_tree, parse_tree, tree_ord
 from safeai_git.git.repository import NOTES_REF, REMOTE_NOTES, Repository
 from safeai_git.git.store import read_commit, read_tree
 
-LARGEST_NOTE = 16 * 1024 * 1024
+LARGEST_NOTE = 4 * 1024 * 1024
 """Bytes of one note above which it is left unread."""
 
+MOST_ENTRIES = 1_000_000
+"""Entries of all trees of the notes together; equal subtrees count each time, or a tree could be a bomb."""
+
+MOST_STRAY_LINES = 1_000
+"""Lines of one note that are too short for an envelope and are handed out all the same."""
+
+_SHORTEST_ENVELOPE = 200
 _TRIES = 40
 _HEX = frozenset(b"0123456789abcdef")
 
@@ -37,8 +44,11 @@ class Notes:
         self._index: dict[str, list[str]] | None = None
 
     def lines(self, name: str) -> list[bytes]:
-        """The lines of the notes on an object, in no particular order; empty when there is none."""
-        return [line for blob in self._found().get(name, ()) for line in self._read(blob)]
+        """The lines of the notes on an object, in no particular order; empty when there is none.
+
+        Of lines that can be no envelopes only the first are among them: a note may hold millions.
+        """
+        return [line for blob in self._found().get(name, ()) for line in _worth_reading(self._read(blob))]
 
     def annotated(self) -> Iterator[str]:
         """Names of all objects that have a note."""
@@ -60,7 +70,9 @@ class Notes:
                 f"the verdict could not be stored in {self._ref}: {error.message}",
                 hint="check free space and permissions of the repository's .git folder",
             ) from error
-        raise StorageError(f"{self._ref} kept changing under {_TRIES} attempts to add to it", hint="try again")
+        raise StorageError(
+            f"{self._ref} kept changing under {_TRIES} attempts to add to it", hint="try again"
+        )
 
     def _try_to_add(self, name: str, new: list[bytes]) -> bool:
         store = self._repository.store
@@ -95,7 +107,7 @@ class Notes:
         for entry in entries:
             if entry.name == rest:
                 continue
-            if entry.is_tree and rest.startswith(entry.name):
+            if entry.is_tree and len(entry.name) == 2 and rest.startswith(entry.name):
                 inner = self._without(self._entries(entry.id), rest[len(entry.name) :])
                 if inner:
                     written = self._write_tree(inner)
@@ -137,20 +149,33 @@ class Notes:
     def _of(self, tips: list[str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         width = self._repository.store.hash_size * 2
-        for tip in dict.fromkeys(filter(None, tips)):
-            self._collect(read_commit(self._repository.store, tip).tree, b"", width, found)
+        left = MOST_ENTRIES
+        pending = [
+            (read_commit(self._repository.store, tip).tree, b"") for tip in dict.fromkeys(filter(None, tips))
+        ]
+        while pending:
+            tree, prefix = pending.pop()
+            try:
+                entries = self._entries(tree)
+            except FormatError:
+                continue
+            left -= len(entries)
+            if left < 0:
+                raise RepositoryError(
+                    f"the notes hold more than {MOST_ENTRIES:,} entries",
+                    hint=f"look at what made {self._ref} so large; 'git update-ref -d {self._ref}' starts it afresh",
+                )
+            for entry in entries:
+                name = prefix + entry.name
+                if not _HEX.issuperset(entry.name):
+                    continue
+                if entry.is_tree and len(entry.name) == 2 and len(name) < width:
+                    pending.append((entry.id, name))
+                elif len(name) == width and not entry.is_tree:
+                    found.setdefault(os.fsdecode(name), []).append(entry.id)
         return found
 
-    def _collect(self, tree: str, prefix: bytes, width: int, found: dict[str, list[str]]) -> None:
-        try:
-            entries = self._entries(tree)
-        except FormatError:
-            return
-        for entry in entries:
-            name = prefix + entry.name
-            if not _HEX.issuperset(entry.name) or len(name) > width:
-                continue
-            if entry.is_tree and len(name) < width:
-                self._collect(entry.id, name, width, found)
-            elif len(name) == width and not entry.is_tree:
-                found.setdefault(os.fsdecode(name), []).append(entry.id)
+
+def _worth_reading(lines: list[bytes]) -> list[bytes]:
+    stray = [line for line in lines if len(line) < _SHORTEST_ENVELOPE]
+    return [line for line in lines if len(line) >= _SHORTEST_ENVELOPE] + stray[:MOST_STRAY_LINES]

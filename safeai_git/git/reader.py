@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +23,8 @@ from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
 
-
+_LARGEST_UNPACKED = 128 * 1024 * 1024
+_BINARY = re.compile(rb"^(?:literal|delta) ([0-9]{1,18})\r?$", re.MULTILINE)
 _GOVERNANCE = PatternSet(Pattern.parse(one) for one in GOVERNANCE)
 
 
@@ -102,7 +104,9 @@ class ProposalReader:
         if len(commit.parents) > 1:
             kind = "merge"
             start, _ = recomputed_merge(self._repository, commit.parents)
-        proposal = self._between(kind, start, commit.tree, attribution, base_commit=base_commit, head_commit=name)
+        proposal = self._between(
+            kind, start, commit.tree, attribution, base_commit=base_commit, head_commit=name
+        )
         problems = tuple(Malformation(b"", problem) for problem in commit.problems)
         return replace(proposal, base_tree=base_tree, malformed_commit=problems)
 
@@ -146,6 +150,12 @@ class ProposalReader:
         if clean:
             yield self._between("merge-result", base_tree, tree, who, base_commit=base)
 
+    def net(self, base: str, head: str, who: Attribution) -> Proposal:
+        """Everything that lies between a commit (empty: nothing) and another, as one change by `who`."""
+        base_tree = read_commit(self._store, base).tree if base else EMPTY_TREE
+        head_tree = read_commit(self._store, head).tree
+        return self._between("net", base_tree, head_tree, who, base_commit=base, head_commit=head)
+
     def patch(self, patch: bytes, base: str, message: str = "") -> Proposal:
         """A patch (``git diff`` or ``git format-patch``) on a commit.
 
@@ -181,7 +191,7 @@ class ProposalReader:
         return [change.path for change in (*found.changes, *more)]
 
     def _governance(self, old: str, new: str) -> list[Change]:
-        """What differs of the files that are protected in any change, however much else does (ADR 6)."""
+        """What differs of the files that are protected in any change, however much else does (decision 6)."""
         return self.comparer.compare(
             old, new, most=self._most_paths, within=_GOVERNANCE.first_match_folded
         ).changes
@@ -239,15 +249,29 @@ def _apply(repository: Repository, patch: bytes, base_tree: str, scratch: Path) 
     )
     borrowed = [repository.object_directory, *repository._borrowed()]  # noqa: SLF001
     (scratch / "objects/info/alternates").write_bytes(b"".join(os.fsencode(one) + b"\n" for one in borrowed))
+    unpacked = sum(int(size) for size in _BINARY.findall(patch))
+    if unpacked > _LARGEST_UNPACKED:
+        raise RepositoryError(
+            f"the binary parts of the patch unpack to {unpacked:,} bytes",
+            hint=f"{_LARGEST_UNPACKED:,} are read at most",
+        )
     here = {"GIT_DIR": os.fspath(scratch), "GIT_INDEX_FILE": os.fspath(scratch / "index")}
     try:
         if base_tree != EMPTY_TREE:
             run(["read-tree", base_tree], cwd=scratch, environ={}, extra=here)
-        run(["apply", "--cached", "--whitespace=nowarn", "-"], cwd=scratch, environ={}, stdin=patch, extra=here)
+        limited = here | {"GIT_ALLOC_LIMIT": str(_LARGEST_UNPACKED)}  # git, wrapper.c: of one allocation
+        run(
+            ["apply", "--cached", "--whitespace=nowarn", "-"],
+            cwd=scratch,
+            environ={},
+            stdin=patch,
+            extra=limited,
+        )
         return run(["write-tree"], cwd=scratch, environ={}, extra=here)[0].decode("ascii").strip()
     except GitFailed as error:
         if "corrupt" in error.stderr or "missing" in error.stderr.split("error:")[0]:
             raise ObjectCorrupt(f"the base of the patch cannot be read: {error.stderr.strip()}") from error
         raise RepositoryError(
-            f"the patch does not apply: {error.stderr.strip()}", hint="make it against the revision given by --base"
+            f"the patch does not apply: {error.stderr.strip()}",
+            hint="make it against the revision given by --base",
         ) from error

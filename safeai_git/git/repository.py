@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from safeai_git.core.errors import HistoryTooShallow, RepositoryError, WrongUse
+from safeai_git.git.extent import Extent
 from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.store import CatFileStore, Libgit2Store, ObjectStore
 
@@ -44,6 +45,8 @@ class Repository:
     shallow: bool
     environ: Mapping[str, str]
     _store: ObjectStore | None = field(default=None, repr=False)
+    extents: dict[str, Extent] = field(default_factory=dict, repr=False)
+    """What is known of trees that were merged (`git.extent`)."""
 
     @property
     def private_directory(self) -> Path:

@@ -30,7 +30,12 @@ LARGEST_TREE = 16 * 1024 * 1024
 LARGEST_COMMIT = 1024 * 1024
 """Bytes of one object above which it is not taken apart: a few bytes in a pack can stand for gigabytes."""
 
-_KINDS = {ObjectType.COMMIT: "commit", ObjectType.TREE: "tree", ObjectType.BLOB: "blob", ObjectType.TAG: "tag"}
+_KINDS = {
+    ObjectType.COMMIT: "commit",
+    ObjectType.TREE: "tree",
+    ObjectType.BLOB: "blob",
+    ObjectType.TAG: "tag",
+}
 _TYPES = {name: kind for kind, name in _KINDS.items()}
 
 MISSING_HINT = (
@@ -86,7 +91,9 @@ class Libgit2Store:
         except KeyError as error:
             raise ObjectMissing(f"object {name} is not in the object store", hint=MISSING_HINT) from error
         except (pygit2.GitError, OSError, ValueError) as error:
-            raise ObjectCorrupt(f"object {name} cannot be read: {error}", hint="run 'git fsck --full'") from error
+            raise ObjectCorrupt(
+                f"object {name} cannot be read: {error}", hint="run 'git fsck --full'"
+            ) from error
         return _KINDS[ObjectType(kind)], data
 
     def header(self, name: str) -> tuple[str, int]:
@@ -96,7 +103,9 @@ class Libgit2Store:
         except KeyError as error:
             raise ObjectMissing(f"object {name} is not in the object store", hint=MISSING_HINT) from error
         except (pygit2.GitError, OSError, ValueError) as error:
-            raise ObjectCorrupt(f"object {name} cannot be read: {error}", hint="run 'git fsck --full'") from error
+            raise ObjectCorrupt(
+                f"object {name} cannot be read: {error}", hint="run 'git fsck --full'"
+            ) from error
         return _KINDS[ObjectType(kind)], size
 
     def exists(self, name: str) -> bool:
@@ -204,7 +213,9 @@ class CatFileStore:
             check=False,
         )
         if done.returncode:
-            raise RepositoryError(f"an object cannot be written: {done.stderr.decode('utf-8', 'replace').strip()}")
+            raise RepositoryError(
+                f"an object cannot be written: {done.stderr.decode('utf-8', 'replace').strip()}"
+            )
         return done.stdout.decode("ascii").strip()
 
     def close(self) -> None:
@@ -219,7 +230,11 @@ class CatFileStore:
 
 def no_configuration() -> None:
     """Keep libgit2 from looking for any configuration file, of the system or of the user."""
-    for level in (pygit2.enums.ConfigLevel.GLOBAL, pygit2.enums.ConfigLevel.XDG, pygit2.enums.ConfigLevel.SYSTEM):
+    for level in (
+        pygit2.enums.ConfigLevel.GLOBAL,
+        pygit2.enums.ConfigLevel.XDG,
+        pygit2.enums.ConfigLevel.SYSTEM,
+    ):
         pygit2.settings.search_path[level] = ""
 
 
@@ -246,7 +261,9 @@ def read_commit(store: ObjectStore, name: str) -> Commit:
 def _read(store: ObjectStore, name: str, wanted: str, most: int) -> bytes:
     kind, size = store.header(name)
     if kind != wanted:
-        raise ObjectCorrupt(f"object {name} is a {kind} where a {wanted} was expected", hint="run 'git fsck --full'")
+        raise ObjectCorrupt(
+            f"object {name} is a {kind} where a {wanted} was expected", hint="run 'git fsck --full'"
+        )
     if size > most:
         raise FormatError(f"the {wanted} object {name} has {size:,} bytes; at most {most:,} are read")
     return store.read(name)[1]

@@ -1,14 +1,23 @@
-"""Colours, or none: only a terminal gets them, and only when nobody asked for plain text (https://no-color.org)."""
+"""Colours, or none: only a terminal gets them, and only when nobody asked for plain text (https://no-color.org).
+
+`for_terminal` is the last look at a text before it is printed: whatever a terminal would obey and is no colour of
+ours is made visible. Foreign text should have been escaped long before (`core.display`), where it can still be told
+from our own words.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
+from safeai_git.core.display import CONTROL, IGNORABLE, escape
 from safeai_git.core.finding import Outcome
 
 _RED, _YELLOW, _GREEN, _BOLD = "31", "33", "32", "1"
+_COLOUR = re.compile("(\x1b\\[(?:0|1|31|32|33)m)")
+_OBEYED = re.compile(f"(?!\n)[{CONTROL}{IGNORABLE}\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +56,15 @@ class Style:
         """A finding's outcome, as wide as the longest."""
         colour = {Outcome.DENY: _RED, Outcome.REVIEW: _YELLOW, Outcome.WARN: _BOLD}[outcome]
         return self._paint(f"{outcome.word:6}", colour)
+
+
+def for_terminal(text: str, style: Style | None = None) -> str:
+    """A text as it may be printed: line feeds and, in a coloured style, our own colours stand; the rest is escaped."""
+    if style is None or not style.coloured:
+        return _OBEYED.sub(_escaped, text)
+    parts = _COLOUR.split(text)
+    return "".join(part if at % 2 else _OBEYED.sub(_escaped, part) for at, part in enumerate(parts))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return escape(found.group())

@@ -90,6 +90,8 @@ def remove_tree(folder: Path) -> None:
     """
     try:
         if os.rename in os.supports_dir_fd:
+            if not folder.is_symlink():
+                folder.chmod(0o700)
             top = os.open(folder, _flags())
             try:
                 _remove_content(top)

@@ -28,7 +28,7 @@ from safeai_git.sandbox.usage import Usage
 
 _PIECE = 64 * 1024
 _LARGEST_STATUS = 64 * 1024
-_LONGEST_SETUP_SECONDS = 5.0
+_LONGEST_SETUP_SECONDS = 2.0
 _LONGEST_END_SECONDS = 30.0
 _CPU_LIMIT_EXIT = 128 + 24
 """As bubblewrap and shells report SIGXCPU."""
@@ -178,8 +178,9 @@ class _Supervised:
             self._stopped = True
             # Without its first process known there would be nothing to wait for; bubblewrap names it at once.
             deadline = time.monotonic() + _LONGEST_SETUP_SECONDS
-            while not self._named and self._status_end in self._open and time.monotonic() < deadline:
-                self._read([key.fd for key, _ in self._selector.select(1.0)], quietly=True)
+            with suppress(SandboxUnavailable):  # it cannot be held: what ended the watching says so
+                while not self._named and self._status_end in self._open and time.monotonic() < deadline:
+                    self._read([key.fd for key, _ in self._selector.select(1.0)], quietly=True)
             self._process.kill()
         deadline = time.monotonic() + _LONGEST_END_SECONDS
         if self._first is not None:
