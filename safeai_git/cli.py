@@ -349,6 +349,44 @@ def policy_schema() -> None:
     _end(session, lambda: policies.schema(session))
 
 
+@policy_app.command("publish")
+def policy_publish(
+    file: Annotated[Path, typer.Argument(help="The policy.", readable=False)],
+    version: Annotated[int, typer.Option("--version", metavar="N", help="Higher than every one before.")],
+    expires: Annotated[str, typer.Option("--expires", metavar="DATE", help="2027-01-31, in UTC.")],
+    organisation: Annotated[str, typer.Option("--organisation", metavar="NAME", help="Whose policy it is.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Default: beside it, with '.signed'.")
+    ] = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Sign a policy as an organisation's: it lies above every repository's own and can only tighten it."""
+    from safeai_git.commands import policy_versions
+
+    session = _session(output_format)
+    _end(
+        session,
+        lambda: policy_versions.publish_policy(
+            session, file, version=version, expires=expires, organisation=organisation, output=output
+        ),
+    )
+
+
+@policy_app.command("diff")
+def policy_diff(
+    old: Annotated[str, typer.Argument(metavar="[OLD]", help="A revision or a file (default: HEAD).")] = "",
+    new: Annotated[
+        str, typer.Argument(metavar="[NEW]", help="A revision or a file (default: the working tree's).")
+    ] = "",
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Show what a new policy changes in effect, and whether each change tightens or loosens."""
+    from safeai_git.commands import policy_versions
+
+    session = _session(output_format)
+    _end(session, lambda: policy_versions.diff(session, old, new))
+
+
 KeyFolder = Annotated[
     Path | None,
     typer.Option("--folder", metavar="FOLDER", help="Where the keys are (default: your own key folder)."),

@@ -75,8 +75,7 @@ def _cannot(path: Path, error: OSError) -> StorageError:
 def read_json(path: Path) -> Any:
     """The content of one of our own JSON files; ``None`` when it is missing, too large or not JSON."""
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            return None
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        data = read_bounded(path, LARGEST_JSON)
+        return None if len(data) > LARGEST_JSON else json.loads(data)
+    except (OSError, ValueError, RecursionError):
         return None

@@ -161,9 +161,10 @@ class Verifier:
         layers = [layer for court in courts for layer in court.trust.policy.layers]
         if any(layer.governs(subject.who.author_class) for layer in layers):
             return True
-        if not self._governance_differs(subject.base_tree, commit.tree):
-            return False
-        paths = self._paths(subject)
+        found = self._reader.comparer.compare(subject.base_tree, subject.tree)
+        if found.malformations:
+            return True  # what git would not have written is judged whoever made it
+        paths = [change.path for change in found.changes] if found.complete else self._paths(subject)
         return any(
             layer.governance.first_match_folded(path)
             for path in paths
@@ -174,10 +175,6 @@ class Verifier:
 
     def _paths(self, subject: Subject) -> list[bytes]:
         return self._reader.paths(subject.base_tree, subject.tree)
-
-    def _governance_differs(self, old: str, new: str) -> bool:
-        """A quick look at the roots: governance files live in one folder, by whatever spelling of it."""
-        return bool(set(self._reader.comparer.entries(old)) ^ set(self._reader.comparer.entries(new)))
 
     def _wants_replay(self, found: Weighed, who: Attribution, courts: list[Court]) -> bool:
         """Whether a verdict that counts leaves the replay to a later commit; a person may have waived it."""

@@ -190,8 +190,9 @@ def test_B10_a_push_is_judged_signed_and_takes_the_verdicts_along(gated: Repo, t
     done = run(gated, "git", "push", "origin", "main:refs/heads/other")
     assert done.code == 1, done.both
     assert remote.git("rev-parse", "main") == good
-    done = run(gated, "git", "push", "origin", ":main")
-    assert done.code == 0, done.both
+    for update in (f"{good}:refs/heads/gone", ":gone"):
+        done = run(gated, "git", "push", "origin", update)
+        assert done.code == 0, done.both
 
 
 def test_B10_doctor_says_whose_hooks_these_are(gated: Repo) -> None:

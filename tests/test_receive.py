@@ -320,6 +320,31 @@ def test_a_trusted_verdict_that_saw_the_check_pass_counts(checked: Repo) -> None
     assert done.code == 0, done.both
 
 
+def test_the_organisations_policy_judges_pushes_too(governed: Repo, server: Repo, tmp_path: Path) -> None:
+    made = governed.safeai("keys", "generate", "--key-id", "org", "--folder", str(tmp_path / "org"))
+    assert made.code == 0, made.both
+    exported = governed.safeai("keys", "export", "--key-id", "org", "--folder", str(tmp_path / "org"))
+    (tmp_path / "signers").write_text(f'acme namespaces="safeai-policy" {exported.out.strip()}\n')
+    (tmp_path / "policy.yaml").write_text("deny_paths: [src/vendor/]\n")
+    done = governed.safeai(
+        *("policy", "publish", str(tmp_path / "policy.yaml"), "--version", "1", "--expires", "2999-01-01"),
+        *("--organisation", "acme"),
+        env={"SAFEAI_KEY": str(tmp_path / "org" / "ed25519.org.sk")},
+    )
+    assert done.code == 0, done.both
+    server.git("config", "safeai.orgPolicy", str(tmp_path / "policy.yaml.signed"))
+    server.git("config", "safeai.orgSigners", str(tmp_path / "signers"))
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    governed.commit("work", {"src/b.py": "b"}, ai=True)
+    assert push(governed, "main", env=state).code == 0
+    governed.commit("more", {"src/vendor/b.py": "b"}, ai=True)
+    done = push(governed, "main", env=state)
+    assert done.code != 0
+    assert "src/vendor/b.py [denied-path]" in done.err
+    (tmp_path / "policy.yaml.signed").unlink()
+    assert "cannot be read" in push(governed, "main", env=state).err
+
+
 # History
 
 

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -998,6 +999,17 @@ def test_a_job_without_a_command_is_refused(run: Run, backend: Backend, scratch:
 Mutation = Callable[[list[str]], list[str]]
 
 
+def _mutate(monkeypatch: pytest.MonkeyPatch, mutate: Mutation) -> None:
+    """Change bubblewrap's command line."""
+    plain = supervise.run
+
+    def mutated(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
+        changed = replace(launch, argv=lambda status: mutate(list(launch.argv(status))))
+        return plain(changed, job, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(supervise, "run", mutated)
+
+
 def _without(*flags: str, arguments: int = 0) -> Mutation:
     def mutate(argv: list[str]) -> list[str]:
         for flag in flags:
@@ -1006,10 +1018,6 @@ def _without(*flags: str, arguments: int = 0) -> Mutation:
         return argv
 
     return mutate
-
-
-def _with(*more: str) -> Mutation:
-    return lambda argv: [argv[0], *more, *argv[1:]]
 
 
 def _swap(old: list[str], new: list[str], *, drop: list[str] | None = None) -> Mutation:
@@ -1026,7 +1034,7 @@ def _no_remount(argv: list[str]) -> list[str]:
 
 
 MUTATIONS: dict[str, tuple[Mutation, str]] = {
-    "no filter": (_without("--seccomp", arguments=1), "privileges: Seccomp is 0"),
+    "no filter": (_without("--seccomp", arguments=1), "was not confined"),
     "no /proc/sys": (_swap(["--ro-bind", "/proc/sys", "/proc/sys"], []), "kernel settings: mounted writable"),
     "shared network": (
         _swap(["--unshare-all"], ["--unshare-all", "--share-net"]),
@@ -1042,7 +1050,6 @@ MUTATIONS: dict[str, tuple[Mutation, str]] = {
     ),
     "writable root": (_no_remount, "unwritable root: can be written"),
     "writable /dev": (_swap(["--remount-ro", "/dev"], []), "unwritable root: can be written"),
-    "no limit": (_swap(["--core=0"], ["--core=4096"]), "limits: core files and processes"),
     "tree not shown": (
         lambda argv: ["--tmpfs" if one == "--bind" else one for one in argv if not one.endswith("/tree")],
         "did not arrive in the tree",
@@ -1056,13 +1063,7 @@ def test_B67_the_self_test_notices_when_a_guard_is_missing(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     mutate, finding = MUTATIONS[name]
-    plain = supervise.run
-
-    def mutated(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
-        changed = replace(launch, argv=lambda status, go: mutate(list(launch.argv(status, go))))
-        return plain(changed, job, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(supervise, "run", mutated)
+    _mutate(monkeypatch, mutate)
     with pytest.raises(SandboxUnavailable) as caught:
         choice._test(backend)
     assert finding in caught.value.message
@@ -1073,16 +1074,11 @@ def test_B67_the_self_test_notices_when_a_guard_is_missing(
 def test_B67_the_self_test_notices_a_folder_of_the_host(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = supervise.run
     with scratch_directory(room=MIB, entries=16) as beside:
         shown = str(beside.parent)
     mutate = _swap(["--remount-ro", "/"], ["--ro-bind", shown, shown, "--remount-ro", "/"])
 
-    def mutated(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
-        changed = replace(launch, argv=lambda status, go: mutate(list(launch.argv(status, go))))
-        return plain(changed, job, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(supervise, "run", mutated)
+    _mutate(monkeypatch, mutate)
     with pytest.raises(SandboxUnavailable) as caught:
         choice._test(backend)  # type: ignore[arg-type]
     for finding in (
@@ -1091,6 +1087,24 @@ def test_B67_the_self_test_notices_a_folder_of_the_host(
         "connection from inside",
     ):
         assert finding in caught.value.message
+
+
+@real
+def test_B67_the_self_test_notices_an_empty_filter(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_all = struct.pack("<HBBI", 0x06, 0, 0, seccomp.ALLOW)
+    monkeypatch.setattr(seccomp, "program", lambda _machine: allow_all)
+    _mutate(monkeypatch, _without("--disable-userns"))
+    with pytest.raises(SandboxUnavailable) as caught:
+        choice._test(backend)  # type: ignore[arg-type]
+    assert "other kinds of socket: succeeded" in caught.value.message
+    assert "user namespaces: one can be made" in caught.value.message
+
+
+@real
+def test_the_self_test_notices_missing_limits(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bubblewrap, "prlimit_arguments", lambda _limits: iter(("--nproc=4000",)))
+    with pytest.raises(SandboxUnavailable, match="limits: core files and processes"):
+        choice._test(backend)  # type: ignore[arg-type]
 
 
 @real
@@ -1131,21 +1145,14 @@ def test_the_self_test_in_shell_passes_and_notices_too(
 ) -> None:
     monkeypatch.setattr(selftest, "PYTHON", Path("/usr/bin/no-python"))
     choice._test(backend)
-    plain = supervise.run
     for name, finding in (
-        ("no filter", "privileges: no filter"),
         ("shared network", "shared with the host"),
         ("writable root", "read only root: / can be written"),
     ):
-        mutate = MUTATIONS[name][0]
-
-        def mutated(launch: supervise.Launch, job: Job, mutate: Mutation = mutate, **more: object) -> Outcome:
-            changed = replace(launch, argv=lambda status, go: mutate(list(launch.argv(status, go))))
-            return plain(changed, job, **more)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(supervise, "run", mutated)
-        with pytest.raises(SandboxUnavailable) as caught:
-            choice._test(backend)
+        with monkeypatch.context() as one:
+            _mutate(one, MUTATIONS[name][0])
+            with pytest.raises(SandboxUnavailable) as caught:
+                choice._test(backend)  # type: ignore[arg-type]
         assert finding in caught.value.message
 
 
@@ -1209,7 +1216,7 @@ def test_where_user_namespaces_cannot_be_turned_off_the_filter_stands_alone(
     plain = supervise.run
 
     def refusing(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
-        if "--disable-userns" in launch.argv(0, 0):
+        if "--disable-userns" in launch.argv(0):
             raise supervise.NotStarted("bwrap: Unknown option --disable-userns")
         return plain(launch, job, **more)  # type: ignore[arg-type]
 
@@ -1332,65 +1339,94 @@ def test_each_cause_has_its_words(
 
 @real
 def test_a_sandbox_that_cannot_be_set_up_runs_nothing(
-    backend: Backend, scratch: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+    run: Run, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = supervise.run
-
-    def mutated(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
-        argv = _with("--ro-bind", "/no/such/place", "/x")
-        return plain(replace(launch, argv=lambda s, g: argv(list(launch.argv(s, g)))), job, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(supervise, "run", mutated)
+    _mutate(monkeypatch, lambda argv: [argv[0], "--ro-bind", "/no/such/place", "/x", *argv[1:]])
     with pytest.raises(SandboxUnavailable, match="cannot be reached"):
         run("touch ran")
     assert not (scratch / "tree/ran").exists()
 
 
+def _launch(program: str, found: identity.Identity | None = None) -> supervise.Launch:
+    """Something else in bubblewrap's place; ``$1`` is the status pipe."""
+    return supervise.Launch(
+        lambda status: ("/bin/sh", "-c", program, "sh", str(status)), ("true",), {}, (), found
+    )
+
+
 @real
-def test_a_sandbox_that_cannot_be_started_says_so(backend: Backend, scratch: Path) -> None:
+def test_a_sandbox_that_cannot_be_started_says_so(scratch: Path) -> None:
     for found in (identity.Identity(2**31, 2**31) if ROOT else None, None):
-        launch = supervise.Launch(lambda _s, _g: ("/no/such/program",), {}, (), found)
+        launch = replace(_launch("", found), argv=lambda _status: ("/no/such/program",))
         with pytest.raises(SandboxUnavailable, match="could not be started"):
             supervise.run(launch, Job("j", ("x",), scratch / "tree", MOUNTED_AT))
 
 
 @real
-def test_a_sandbox_ended_from_outside_is_no_answer(scratch: Path) -> None:
-    program = 'sleep 600 & echo "{ \\"child-pid\\": $! }" >/dev/fd/$1; head -c 1 </dev/fd/$2 >/dev/null; kill -9 $! $$'
-    launch = supervise.Launch(
-        lambda status, go: ("/bin/sh", "-c", program, "sh", str(status), str(go)), {}, (), None
-    )
+def test_a_sandbox_ended_from_outside_is_no_answer(run: Run, marker: str) -> None:
+    def kill(_piece: bytes) -> None:
+        bubblewraps = [pid for pid in _commands(marker) if pid != os.getpid()]
+        (outer,) = [pid for pid in bubblewraps if supervise._parent(pid) == os.getpid()]
+        os.kill(outer, signal.SIGKILL)
+
     with pytest.raises(SandboxUnavailable, match="ended from outside, by signal 9"):
-        supervise.run(launch, Job("j", ("x",), scratch / "tree", MOUNTED_AT))
+        run("/bin/sh", "-c", "echo up; sleep 600", marker, on_output=kill)
 
 
 @real
-def test_a_command_starts_only_when_its_sandbox_is_held(
-    backend: Backend, scratch: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+def test_a_command_starts_only_when_it_cannot_outlive_its_supervisor(
+    run: Run, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = supervise.run
-    waiting, never = os.pipe()
-
-    def mutated(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
-        def argv(status: int, _go: int) -> list[str]:
-            return list(launch.argv(status, waiting))
-
-        changed = replace(launch, argv=argv, descriptors=(*launch.descriptors, waiting))
-        return plain(changed, job, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(supervise, "run", mutated)
-    outcome = run("touch ran", limits=Limits(wall_seconds=0.5))
-    os.close(waiting)
-    os.close(never)
-    assert _stopped(outcome, "wall")
+    monkeypatch.setattr(supervise, "_is_bound", lambda _pid: False)
+    monkeypatch.setattr(supervise, "_LONGEST_SETUP_SECONDS", 0.2)
+    with pytest.raises(SandboxUnavailable, match="was not confined"):
+        run("touch ran")
+    with pytest.raises(SandboxUnavailable, match="no reason given"):
+        run("touch ran", limits=Limits(wall_seconds=0.1))
     assert not (scratch / "tree/ran").exists()
 
 
 @real
+def test_B67_a_supervisor_killed_at_any_moment_leaves_nothing(marker: str) -> None:
+    program = (
+        "import os, sys, threading, time\n"
+        "from pathlib import Path\n"
+        "from safeai_git.sandbox import Job, bubblewrap\n"
+        "from safeai_git.sandbox.identity import sandbox_identity\n"
+        "backend = bubblewrap.Bubblewrap(bubblewrap.installed(), None, sandbox_identity())\n"
+        "after = float(sys.argv[1])\n"
+        "threading.Thread(target=lambda: (time.sleep(after), os.kill(os.getpid(), 9)), daemon=True).start()\n"
+        "command = ('/bin/sh', '-c', 'sleep 600', sys.argv[3])\n"
+        "backend.run(Job('j', command, Path(sys.argv[2]), Path('/srv/r')))\n"
+    )
+    with scratch_directory() as place:
+        for step in range(25):
+            tree = place / f"tree-{step}"
+            tree.mkdir(mode=0o700)
+            argv = [sys.executable, "-c", program, str(step * 0.0008), str(tree), marker]
+            done = subprocess.run(argv, cwd=PROJECT, env={"PATH": os.defpath}, stdin=subprocess.DEVNULL)
+            assert done.returncode == -signal.SIGKILL
+        deadline = time.monotonic() + 30
+        while _commands(marker) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert _commands(marker) == []
+
+
+@real
 def test_a_sandbox_that_does_not_come_up_ran_nothing(scratch: Path) -> None:
-    launch = supervise.Launch(lambda _s, _g: ("/bin/sleep", "600"), {}, (), None)
+    job = Job("j", ("x",), scratch / "tree", MOUNTED_AT, limits=Limits(wall_seconds=0.2))
     with pytest.raises(supervise.NotStarted, match="no reason given"):
-        supervise.run(launch, Job("j", ("x",), scratch / "tree", MOUNTED_AT, limits=Limits(wall_seconds=0.2)))
+        supervise.run(_launch("exec sleep 600"), job)
+
+
+@real
+@pytest.mark.parametrize(
+    "status", ["", "garbage", '{ "exit-code": 0 }', '{ "child-pid": 1 }', '[1] { "exit-code": 5 }', "up"]
+)
+def test_a_status_that_does_not_fit_is_no_answer(scratch: Path, status: str) -> None:
+    program = f"echo up >&0; printf '%s' '{status}' >/dev/fd/$1; echo said; exit 3"
+    with pytest.raises(supervise.NotStarted, match="said"):
+        supervise.run(_launch(program), Job("j", ("x",), scratch / "tree", MOUNTED_AT))
 
 
 @real
@@ -1409,9 +1445,8 @@ def test_a_kernel_without_process_descriptors_runs_nothing(
 
 @real
 def test_a_tree_that_is_not_there_is_refused(scratch: Path) -> None:
-    launch = supervise.Launch(lambda _s, _g: ("/bin/true",), {}, (), None)
     with pytest.raises(SandboxUnavailable, match="cannot be watched"):
-        supervise.run(launch, Job("j", ("x",), scratch / "missing", MOUNTED_AT))
+        supervise.run(_launch("true"), Job("j", ("x",), scratch / "missing", MOUNTED_AT))
 
 
 @real
@@ -1428,27 +1463,6 @@ def test_what_cannot_be_read_makes_a_backend_unusable(monkeypatch: pytest.Monkey
     )
     with pytest.raises(SandboxUnavailable, match="cannot be read"):
         choose(state_dir=None)
-
-
-@real
-@pytest.mark.parametrize(
-    "status", ["", "garbage", '{ "exit-code": 0 }', '{ "child-pid": 1 }', '[1] { "exit-code": 5 }']
-)
-def test_a_status_that_does_not_fit_is_no_answer(scratch: Path, status: str) -> None:
-    launch = supervise.Launch(
-        lambda fd, _go: (
-            "/bin/sh",
-            "-c",
-            f"printf '%s' '{status}' >/dev/fd/$1; echo said; exit 3",
-            "sh",
-            str(fd),
-        ),
-        {},
-        (),
-        None,
-    )
-    with pytest.raises(supervise.NotStarted, match="said"):
-        supervise.run(launch, Job("j", ("x",), scratch / "tree", MOUNTED_AT))
 
 
 @real

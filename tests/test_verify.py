@@ -584,6 +584,15 @@ class TestHistory:
         name = bench.repo.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw.encode())
         bench.verify(f"{base}..{name}").refused(name, "missing", "no verdict")
 
+    def test_B34_a_tree_that_git_would_not_write_needs_a_verdict_whoever_made_it(self, bench: Bench) -> None:
+        base = bench.repo.git("rev-parse", "HEAD")
+        blob = bytes.fromhex(bench.repo.blob(b"x"))
+        tree = bench.repo.mktree(b"100644 .GIT\0" + blob)
+        name = bench.repo.commit_tree(tree, base, message="By hand", ai=False)
+        bench.verify(f"{base}..{name}").refused(name, "missing", "no verdict")
+        bench.keep(bench.judge(name))
+        bench.verify(f"{base}..{name}").refused(name, "denied", "denies")
+
     def test_B47_a_bad_commit_that_a_later_one_undoes_is_found(self, bench: Bench) -> None:
         base = bench.repo.git("rev-parse", "HEAD")
         bad = bench.ai("x\n", "config/keys/prod.pem")

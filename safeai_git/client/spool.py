@@ -1,22 +1,25 @@
 """The spool: envelopes that the Governor has not confirmed yet, on disk, in order, bounded.
 
 An envelope is durable when `Spool.add` returns, and stays until `Spool.remove`, which is only called with a receipt
-in hand. Adding the same envelope twice keeps one.
+in hand. Adding the same envelope twice keeps one. Order is that of adding, even if the clock was set back.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from safeai_git.core.display import count
-from safeai_git.core.envelope import Envelope
+from safeai_git.core.envelope import MAX_LINE, Envelope
 from safeai_git.core.errors import FormatError, StorageError
-from safeai_git.files import sync_folder, write_atomically
+from safeai_git.files import read_bounded, sync_folder, write_atomically
 
 MOST_ENTRIES = 100_000
+
+_ENTRY = re.compile(r"[0-9]{20}-[0-9a-f]{64}\.json")
 
 
 class Spool:
@@ -40,7 +43,9 @@ class Spool:
                 f"the spool {self._folder} is full: it holds {count(len(names), 'envelope')}",
                 hint="nothing of it is lost; find out why the Governor takes none of them",
             )
-        write_atomically(self._folder / f"{time.time_ns():020d}-{envelope.digest}.json", envelope.format())
+        newest = int(names[-1].partition("-")[0]) if names else 0
+        moment = max(time.time_ns(), newest + 1)
+        write_atomically(self._folder / f"{moment:020d}-{envelope.digest}.json", envelope.format())
 
     def __len__(self) -> int:
         return len(self._names())
@@ -49,15 +54,30 @@ class Spool:
         """Each entry's name and envelope, oldest first. Files that are no envelopes are passed over."""
         for name in self._names():
             with suppress(FormatError, OSError):
-                yield name, Envelope.parse((self._folder / name).read_bytes())
+                yield name, Envelope.parse(read_bounded(self._folder / name, MAX_LINE))
 
     def remove(self, name: str) -> None:
-        """Take an entry out, once the Governor has confirmed it."""
-        (self._folder / name).unlink(missing_ok=True)
-        sync_folder(self._folder)
+        """Take an entry out, once the Governor has confirmed it.
+
+        Raises:
+            StorageError: It could not be taken out.
+        """
+        try:
+            (self._folder / name).unlink(missing_ok=True)
+            sync_folder(self._folder)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def _names(self) -> list[str]:
         try:
-            return sorted(path.name for path in self._folder.glob("[0-9]*-*.json"))
-        except OSError:
+            return sorted(path.name for path in self._folder.iterdir() if _ENTRY.fullmatch(path.name))
+        except FileNotFoundError:
             return []
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"the spool {self._folder} cannot be used: {error.strerror}",
+            hint="check the folder's permissions",
+        )

@@ -6,14 +6,17 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import RepositoryError, SandboxUnavailable, WrongUse
 from safeai_git.files import read_bounded
 from safeai_git.gate import Gate, Judgement, worst
+from safeai_git.policy_change import policy_change
 from safeai_git.replay import Replayer
 from safeai_git.report import data, text
+from safeai_git.report import policy_change as report_policy_change
 from safeai_git.sandbox import choose
 from safeai_git.seal import Sealer
 
@@ -45,14 +48,14 @@ def check(session: Session, request: Request) -> int:
     for one in _judgements(session, gate, request):
         judged.append(one)
         if session.output_format == "jsonl":
-            session.data(data.judgement(one))
+            session.data(_data(session, one))
     decision = worst(judged)
     if session.output_format == "text":
         _show(session, judged, decision)  # first: a key that cannot be used must not hide what was found
     signed = _sign(session, judged, request.sign)
     if session.output_format == "json":
         session.data(
-            {"decision": decision, "judgements": [data.judgement(one) for one in judged], "signed": signed}
+            {"decision": decision, "judgements": [_data(session, one) for one in judged], "signed": signed}
         )
     elif session.output_format == "jsonl":
         session.data({"decision": decision, "judged": len(judged), "signed": signed})
@@ -123,12 +126,22 @@ def _sign(session: Session, judged: list[Judgement], sign: bool | None) -> list[
     return signed
 
 
+def _data(session: Session, one: Judgement) -> dict[str, Any]:
+    """A judgement for programs, with what it does to the policy where it touches that."""
+    change = policy_change(session.repository, one.verdict.proposal)
+    known = data.judgement(one)
+    return known if change is None else {**known, "policy_change": report_policy_change.data(change)}
+
+
 def _show(session: Session, judged: list[Judgement], decision: str) -> None:
     style = session.style
     if judged:
         session.say(text.policies(judged))
     for one in judged:
         session.say(text.judgement(one, style))
+        change = policy_change(session.repository, one.verdict.proposal)
+        if change is not None:
+            session.say(report_policy_change.remark(change))
     if len(judged) != 1:
         session.say(text.summary(judged, decision, style))
 

@@ -11,10 +11,10 @@ from safeai_git.commands.check import endpoints
 from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.envelope import Envelope, Opened, check_envelope
-from safeai_git.core.errors import FormatError, RepositoryError, WrongUse
+from safeai_git.core.errors import FormatError, HistoryTooShallow, ObjectMissing, RepositoryError, WrongUse
 from safeai_git.core.trust import Refusal
 from safeai_git.core.verdict import APPROVAL_NAMESPACE, VERDICT_NAMESPACE, Claim, parse_statement
-from safeai_git.git.history import commits_between
+from safeai_git.git.history import TOO_SHALLOW_HINT, commits_between
 from safeai_git.git.notes import Notes
 from safeai_git.git.store import read_commit
 from safeai_git.keys.ed25519 import verify as verify_signature
@@ -75,9 +75,17 @@ def _since_policy(session: Session) -> tuple[str, str]:
     introduced = ""
     at = head
     while at:
-        if trust.has_policy(at):
-            introduced = at
-        parents = read_commit(repository.store, at).parents
+        try:
+            if trust.has_policy(at):
+                introduced = at
+            parents = read_commit(repository.store, at).parents
+        except ObjectMissing as error:
+            if not repository.shallow:
+                raise
+            raise HistoryTooShallow(
+                "the commit that introduced the policy may lie below this shallow clone",
+                hint=TOO_SHALLOW_HINT,
+            ) from error
         at = parents[0] if parents else ""
     if not introduced:
         raise RepositoryError(

@@ -19,6 +19,7 @@ from safeai_git.git.reader import Origin
 from safeai_git.git.repository import Repository, discover
 from safeai_git.keys.port import Signer
 from safeai_git.keys.signer import load_signer
+from safeai_git.organisation import organisation_policy
 from safeai_git.policy_vm import evaluate_expression
 from safeai_git.replay import Replayer
 from safeai_git.report.style import Style, for_terminal
@@ -98,7 +99,10 @@ class Session:
     def trust(self, policy_file: Path | None = None) -> TrustReader:
         """Reads policies and signers of the repository."""
         if policy_file not in self._trust:
-            self._trust[policy_file] = TrustReader(self.repository, policy_file=policy_file)
+            organisation = organisation_policy(self.repository, self.environ, now=time.time())
+            self._trust[policy_file] = TrustReader(
+                self.repository, policy_file=policy_file, organisation=organisation
+            )
         return self._trust[policy_file]
 
     def gate(

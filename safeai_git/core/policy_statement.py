@@ -54,7 +54,7 @@ class PolicyStatement:
                 f"an organisation cannot be called {self.organisation[:100]!a}",
                 hint="use 1 to 100 ASCII letters, digits, spaces, dots, slashes and hyphens",
             )
-        if not 1 <= self.version <= LARGEST_VERSION:
+        if self.version is True or not 1 <= self.version <= LARGEST_VERSION:
             raise FormatError(f"a policy's version is 1 to {LARGEST_VERSION:,}, not {self.version}")
         if not 0 <= self.expires <= _LATEST:
             raise FormatError("a policy's expiry lies outside the years 1970 to 9999")

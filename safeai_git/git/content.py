@@ -14,6 +14,7 @@ from pygit2.enums import DiffOption
 from safeai_git.core.edit import MODE_GITLINK, MODE_SYMLINK, Edit, LfsPointer, Link, LinkFate, Status
 from safeai_git.core.errors import FormatError, ObjectCorrupt
 from safeai_git.core.objects import TreeEntry
+from safeai_git.core.paths import fold
 from safeai_git.git.changes import EMPTY_TREE, Change, Side, TreeComparer
 from safeai_git.git.store import ObjectStore
 
@@ -29,7 +30,9 @@ MOST_COMPARED_LINES = 50_000
 
 _BINARY_WINDOW = 8_000  # git, xdiff-interface.c: FIRST_FEW_BYTES
 _LONGEST_LFS_POINTER = 1_024  # git-lfs, docs/spec.md: a pointer is smaller than that
-_LFS_VERSION = re.compile(rb"version https://(?:git-lfs|hawser)\.github\.com/spec/v\d+\n")
+_LFS_VERSION = re.compile(
+    rb"version (?:https://(?:git-lfs|hawser)\.github\.com/spec/v\d+|http://git-media\.io/v/2)(?:\n|\Z)"
+)
 _LFS_SIZE = re.compile(rb"^size (0|[1-9][0-9]{0,18})$", re.MULTILINE)
 _MOST_LINK_STEPS = 40  # Linux, path_resolution(7): MAXSYMLINKS
 _LONGEST_TARGET = 4_096  # Linux, limits.h: PATH_MAX
@@ -45,6 +48,7 @@ def line_counts(old: bytes, new: bytes) -> tuple[int, int, int, int, bool]:
     """
     if not old or not new:
         return len(new), len(old), _lines(new), _lines(old), False
+    whole_old, whole_new = old, new
     head = _common_head(old, new)
     old, new = old[head:], new[head:]
     tail = _common_tail(old, new)
@@ -54,8 +58,9 @@ def line_counts(old: bytes, new: bytes) -> tuple[int, int, int, int, bool]:
         return len(new), len(old), new_lines, old_lines, False
     if old_lines + new_lines > MOST_COMPARED_LINES:
         return len(new), len(old), new_lines, old_lines, True
+    # The whole texts, since xdiff weighs a line by how often it stands in them: this way its answer is git's.
     patch: Any = pygit2.Patch.create_from(
-        old, new, flag=DiffOption.FORCE_TEXT, context_lines=0, interhunk_lines=0
+        whole_old, whole_new, flag=DiffOption.FORCE_TEXT, context_lines=0, interhunk_lines=0
     )
     counts = {"+": [0, 0], "-": [0, 0]}
     for hunk in patch.hunks:
@@ -101,10 +106,17 @@ def _common_prefix(one: bytes, other: bytes) -> int:
 
 
 def lfs_pointer(content: bytes) -> LfsPointer | None:
-    """Read a Git LFS pointer; ``None`` when the content does not claim to be one."""
-    if len(content) >= _LONGEST_LFS_POINTER or not _LFS_VERSION.match(content):
+    """Read a Git LFS pointer; ``None`` when the content does not claim to be one.
+
+    As lenient as git-lfs itself (``lfs/pointer.go``): white space around it, empty lines and carriage returns do not
+    count.
+    """
+    if len(content) >= _LONGEST_LFS_POINTER:
         return None
-    sizes = _LFS_SIZE.findall(content)
+    text = b"\n".join(line for line in content.strip().splitlines() if line)
+    if not _LFS_VERSION.match(text):
+        return None
+    sizes = _LFS_SIZE.findall(text)
     return LfsPointer(int(sizes[0]) if len(sizes) == 1 else None)
 
 
@@ -122,7 +134,7 @@ def resolve_link(comparer: TreeComparer, root: str, path: bytes, target: bytes) 
         end (a target that is too long, too many links or parts on the way) is a ``loop``.
     """
     place: list[bytes] = path.split(b"/")[:-1]
-    if target.startswith((b"/", b"\\")) or target[1:2] == b":":
+    if _is_absolute(target):
         return "outside"
     if len(target) > _LONGEST_TARGET:
         return "loop"
@@ -138,7 +150,7 @@ def resolve_link(comparer: TreeComparer, root: str, path: bytes, target: bytes) 
                 return "outside"
             place.pop()
             continue
-        if part.lower() == b".git":
+        if fold(part) == b".git":
             return "git"
         found = _entry(comparer, root, [*place, part])
         if found is None or found.mode != MODE_SYMLINK:
@@ -148,10 +160,15 @@ def resolve_link(comparer: TreeComparer, root: str, path: bytes, target: bytes) 
         if steps > _MOST_LINK_STEPS or comparer.store.header(found.id)[1] > _LONGEST_TARGET:
             return "loop"
         _, onward = comparer.store.read(found.id)
-        if onward.startswith(b"/"):
+        if _is_absolute(onward):
             return "outside"
         pending.extendleft(reversed(_components(onward)))
     return "inside"
+
+
+def _is_absolute(target: bytes) -> bool:
+    """Of any system: a root, or a drive."""
+    return target.startswith((b"/", b"\\")) or target[1:2] == b":"
 
 
 def _components(target: bytes) -> list[bytes]:
@@ -214,6 +231,9 @@ class EditReader:
         values["sha256"] = hashlib.sha256(after).hexdigest() if new.id and new.mode != MODE_GITLINK else ""
         if new.mode == MODE_SYMLINK:
             fate = resolve_link(self._comparer, new_tree or EMPTY_TREE, change.path, after)
+            if fate == "inside" and b"\\" in after:  # a separator on Windows
+                slashes = after.replace(b"\\", b"/")
+                fate = resolve_link(self._comparer, new_tree or EMPTY_TREE, change.path, slashes)
             values["link"] = Link(after[: _LONGEST_TARGET + 1], fate)
         elif new.mode != MODE_GITLINK:
             values["lfs"] = lfs_pointer(after)

@@ -13,6 +13,7 @@ from pygit2.enums import SortMode
 
 from safeai_git.core.errors import HistoryTooShallow, ObjectMissing, RepositoryError
 from safeai_git.git.extent import require_mergeable
+from safeai_git.git.plumbing import GitFailed
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import Libgit2Store, read_commit
 
@@ -50,11 +51,19 @@ def new_commits(repository: Repository, head: str, known: Sequence[str]) -> list
     Raises:
         HistoryTooShallow: A parent of one of them was never fetched.
     """
-    walker = _merging(repository).walk(_oid(head), SortMode.TOPOLOGICAL | SortMode.REVERSE)
+    objects = _merging(repository)
     try:
+        walker = objects.walk(_oid(head), SortMode.TOPOLOGICAL | SortMode.REVERSE)
         for name in known:
             walker.hide(_oid(name))
         return [str(commit.id) for commit in walker]
+    except pygit2.InvalidError as error:  # a commit without readable authors: git looks at its parents only
+        if repository.shallow:  # where git would stop without a word
+            raise _incomplete(repository, known[0] if known else "", head) from error
+        hidden = [f"^{name}" for name in known]
+        wanted = "\n".join([head, *hidden]).encode("ascii") + b"\n"
+        listed = repository.git(["rev-list", "--topo-order", "--reverse", "--stdin"], stdin=wanted)
+        return listed.decode("ascii").split()
     except (KeyError, pygit2.GitError) as error:
         raise _incomplete(repository, known[0] if known else "", head) from error
 
@@ -75,6 +84,10 @@ def merge_bases(repository: Repository, one: str, other: str) -> list[str]:
     """
     try:
         found = _all_merge_bases(_merging(repository), one, other)
+    except pygit2.InvalidError as error:  # as in `new_commits`
+        if repository.shallow:
+            raise _incomplete(repository, one, other) from error
+        found = _merge_bases_of_git(repository, one, other)
     except (KeyError, pygit2.GitError) as error:
         raise _incomplete(repository, one, other) from error
     if found:
@@ -86,6 +99,15 @@ def merge_bases(repository: Repository, one: str, other: str) -> list[str]:
     raise RepositoryError(
         f"{one[:12]} and {other[:12]} have no history in common", hint="choose another base"
     )
+
+
+def _merge_bases_of_git(repository: Repository, one: str, other: str) -> list[str]:
+    try:
+        return sorted(repository.git(["merge-base", "--all", one, other]).decode("ascii").split())
+    except GitFailed as error:
+        if error.status == 1:  # git-merge-base(1): there is none
+            return []
+        raise
 
 
 def _all_merge_bases(objects: pygit2.Repository, one: str, other: str) -> list[str]:

@@ -21,6 +21,7 @@ NOTES_REF = "refs/notes/safeai"
 REMOTE_NOTES = "refs/notes/remotes/{remote}/safeai"
 """Where ``git fetch`` puts a remote's notes, so that it never overwrites our own; both are read."""
 
+_FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _IDENT = re.compile(r"(?P<name>.*?) ?<(?P<email>[^<>]*)> \d+ [+-]\d{4}")
 
 
@@ -111,7 +112,7 @@ class Repository:
                     f"revision '{revision}' is not in this shallow clone", hint="run 'git fetch --unshallow'"
                 ) from error
             raise RepositoryError(f"unknown revision '{revision}'", hint=hint) from error
-        if "ambiguous" in said:
+        if "ambiguous" in said and not _FULL_ID.fullmatch(revision):  # a full id is that object (gitrevisions(7))
             raise RepositoryError(
                 f"'{revision}' could mean more than one thing",
                 hint="give the full name (refs/heads/..., refs/tags/...) or the commit's full id",

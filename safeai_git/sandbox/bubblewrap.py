@@ -118,20 +118,21 @@ class Bubblewrap:
             bpf = _in_memory(seccomp.program(platform.machine()), stack)
             tail = [*layout.tree_arguments(job, mounts), *self._confinement(bpf)]
 
-            def argv(status: int, go: int) -> Sequence[str]:
+            def argv(status: int) -> Sequence[str]:
                 return (
                     str(self._programs.bubblewrap),
                     *layout.root_arguments(job.limits, own_files),
                     *tail,
-                    *("--json-status-fd", str(status), "--block-fd", str(go)),
-                    "--",
-                    str(self._programs.prlimit),
-                    *prlimit_arguments(job.limits),
-                    "--",
-                    *job.argv,
+                    *("--json-status-fd", str(status)),
                 )
 
-            launch = supervise.Launch(argv, environment(job, mounts), (*own_files.values(), bpf), identity)
+            launch = supervise.Launch(
+                argv,
+                (str(self._programs.prlimit), *prlimit_arguments(job.limits), "--", *job.argv),
+                environment(job, mounts),
+                (*own_files.values(), bpf),
+                identity,
+            )
             try:
                 return supervise.run(launch, job, on_output=on_output)
             except supervise.NotStarted as error:

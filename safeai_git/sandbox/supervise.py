@@ -1,9 +1,13 @@
 """Runs one bubblewrap process and everything beneath it, to the end or to a limit.
 
 Bubblewrap says on its status pipe which process is the sandbox's first and, later, with which code the command ended
-(the command cannot reach that pipe). It waits behind another pipe until the first process is held by a descriptor, so
-that no reused process id can mislead. That process is the init of a process namespace: when it is gone, the kernel has
-ended everything in there, so waiting for it is the proof that nothing is left.
+(the command cannot reach that pipe). The first process is held by a descriptor, so that no reused id can mislead. It is
+the init of a process namespace: when it is gone, the kernel has ended everything in there, so waiting for it is the
+proof that nothing is left.
+
+Bubblewrap ties itself and that process to us, but only in the course of its set-up; killed meanwhile, we would leave one
+or the other behind (measured with 0.8). So a guard shares its process group, and ends the group when a pipe from us
+closes; and the command waits for a word from here, which it gets once it is tied, and gives up when nobody can say it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import json
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -28,8 +33,12 @@ from safeai_git.sandbox.usage import Usage
 
 _PIECE = 64 * 1024
 _LARGEST_STATUS = 64 * 1024
+_NEXT_LOOK_SECONDS = 0.05
+_AT_ONCE_SECONDS = 0.001
 _LONGEST_SETUP_SECONDS = 2.0
 _LONGEST_END_SECONDS = 30.0
+_GUARD = "read -r never; kill -9 -$$"
+_GATE = 'echo up >&0; read -r go && exec "$@" </dev/null'
 _CPU_LIMIT_EXIT = 128 + 24
 """As bubblewrap and shells report SIGXCPU."""
 
@@ -47,13 +56,15 @@ class Launch:
     """How to start the process.
 
     Attributes:
-        argv: From the descriptors of the status pipe and of the pipe that it waits on, to the whole command line.
+        argv: From the descriptor of the status pipe to bubblewrap's part of the command line.
+        command: What it runs inside.
         environment: All of it.
         descriptors: Others that it inherits.
         identity: Who it starts as; ``None`` for the caller.
     """
 
-    argv: Callable[[int, int], Sequence[str]]
+    argv: Callable[[int], Sequence[str]]
+    command: tuple[str, ...]
     environment: dict[str, str]
     descriptors: tuple[int, ...]
     identity: Identity | None
@@ -86,42 +97,70 @@ def run(launch: Launch, job: Job, *, on_output: Callable[[bytes], None] | None =
 def _start(
     launch: Launch, job: Job, usage: Usage, stack: ExitStack, on_output: Callable[[bytes], None] | None
 ) -> _Supervised:
-    ours: list[int] = []
-    theirs: list[int] = []
-    for reading_is_ours in (True, True, False):  # output, status, go
-        reading, writing = os.pipe()
-        ours.append(reading if reading_is_ours else writing)
-        theirs.append(writing if reading_is_ours else reading)
-    for descriptor in ours:
-        stack.callback(os.close, descriptor)
+    output, their_output = _pipe(stack)
+    status, their_status = _pipe(stack)
+    line, their_line = socket.socketpair()
+    stack.enter_context(line)
+    identity = launch.identity
+    uid, gid = (identity.uid, identity.gid) if identity else (None, None)
+    groups: list[str | int] | None = [] if identity else None
+    guard: subprocess.Popen[bytes] | None = None
     try:
-        uid, gid = (launch.identity.uid, launch.identity.gid) if launch.identity else (None, None)
+        guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD],
+            env={},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+            cwd="/",
+            user=uid,
+            group=gid,
+            extra_groups=groups,
+        )
         process = subprocess.Popen(
-            launch.argv(theirs[1], theirs[2]),
+            [*launch.argv(their_status), "--", "/bin/sh", "-c", _GATE, "sh", *launch.command],
             env=launch.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=theirs[0],
-            stderr=theirs[0],
+            stdin=their_line.fileno(),
+            stdout=their_output,
+            stderr=their_output,
             close_fds=True,
-            pass_fds=(theirs[1], theirs[2], *launch.descriptors),
-            start_new_session=True,
+            pass_fds=(their_status, *launch.descriptors),
+            process_group=guard.pid,
             cwd="/",
             umask=0o022,
             user=uid,
             group=gid,
-            extra_groups=None if launch.identity is None else [],
+            extra_groups=groups,
         )
-    except OSError as error:
+    except BaseException as error:
+        if guard is not None:
+            _dismiss(guard)
+        if not isinstance(error, OSError):
+            raise
         raise SandboxUnavailable(
             f"the sandbox could not be started: {error}",
             hint="run safeai-git as an ordinary user"
-            if launch.identity
-            else "see 'safeai-git doctor' for what is missing",
+            if identity
+            else "'safeai-git doctor' shows what is missing",
         ) from error
     finally:
-        for descriptor in theirs:
-            os.close(descriptor)
-    return _Supervised(process, job, usage, stack, (ours[0], ours[1], ours[2]), on_output)
+        os.close(their_output)
+        os.close(their_status)
+        their_line.close()
+    stack.callback(_dismiss, guard)
+    return _Supervised(process, guard, job, usage, stack, (output, status, line), on_output)
+
+
+def _dismiss(guard: subprocess.Popen[bytes]) -> None:
+    with guard:  # closes its pipe and waits
+        guard.kill()
+
+
+def _pipe(stack: ExitStack) -> tuple[int, int]:
+    ours, theirs = os.pipe()
+    stack.callback(os.close, ours)
+    return ours, theirs
 
 
 class _Supervised:
@@ -130,17 +169,19 @@ class _Supervised:
     def __init__(
         self,
         process: subprocess.Popen[bytes],
+        guard: subprocess.Popen[bytes],
         job: Job,
         usage: Usage,
         stack: ExitStack,
-        descriptors: tuple[int, int, int],
+        ends: tuple[int, int, socket.socket],
         on_output: Callable[[bytes], None] | None,
     ) -> None:
         self._process = process
+        self._guard = guard
         self._job = job
         self._usage = usage
         self._stack = stack
-        self._output_end, self._status_end, self._go = descriptors
+        self._output_end, self._status_end, self._line = ends
         self._on_output = on_output
         self._output = Output(job.limits.output_bytes)
         self._status = b""
@@ -150,6 +191,7 @@ class _Supervised:
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._stopped = False
         self._named = False
+        self._up: float | None = None
         self._released = False
         self._finished = False
         for descriptor in self._open:
@@ -158,11 +200,16 @@ class _Supervised:
     def watch(self, deadline: float) -> str | None:
         """Until it has ended by itself or a limit is passed; gives back which."""
         self._selector.register(own := self._hold(self._process.pid), selectors.EVENT_READ)
+        self._selector.register(self._line, selectors.EVENT_READ)
         while True:
             now = time.monotonic()
             if now >= deadline:
                 return "wall"
-            ready = [key.fd for key, _ in self._selector.select(min(deadline - now, 0.05))]
+            waits = self._up is not None and not self._released
+            pause = _AT_ONCE_SECONDS if waits else _NEXT_LOOK_SECONDS
+            ready = [key.fd for key, _ in self._selector.select(min(deadline - now, pause))]
+            if not self._released:
+                self._release(ready)
             self._read(ready)
             if self._output.full:
                 return "output"
@@ -171,6 +218,22 @@ class _Supervised:
                 return None
             if self._released and (hit := self._usage.exceeded(self._first_pid)):
                 return hit
+
+    def _release(self, ready: list[int]) -> None:
+        """Let the command start, once it is there and cannot outlive us."""
+        if self._up is None and self._line.fileno() in ready:
+            if self._line.recv(16) == b"up\n":
+                self._up = time.monotonic()
+            self._selector.unregister(self._line)
+        if self._up is None:
+            return
+        if self._first is not None and _is_bound(self._first_pid):
+            self._released = True
+            with suppress(BrokenPipeError):
+                self._line.sendall(b"go\n")
+            self._line.close()
+        elif time.monotonic() > self._up + _LONGEST_SETUP_SECONDS:
+            raise NotStarted("bwrap: the first process of the sandbox was not confined")
 
     def end(self) -> None:
         """Stop whatever still runs, wait until the kernel says it is gone, and read what it left in the pipes."""
@@ -181,7 +244,8 @@ class _Supervised:
             with suppress(SandboxUnavailable):  # it cannot be held: what ended the watching says so
                 while not self._named and self._status_end in self._open and time.monotonic() < deadline:
                     self._read([key.fd for key, _ in self._selector.select(1.0)], quietly=True)
-            self._process.kill()
+            os.killpg(self._guard.pid, signal.SIGKILL)
+        self._line.close()
         deadline = time.monotonic() + _LONGEST_END_SECONDS
         if self._first is not None:
             with suppress(ProcessLookupError):
@@ -268,14 +332,21 @@ class _Supervised:
                 descriptor = self._hold(pids[0])
                 if _parent(pids[0]) == self._process.pid:
                     self._first, self._first_pid = descriptor, pids[0]
-            if self._first is not None and not self._stopped:
-                self._released = True
-                with suppress(BrokenPipeError):
-                    os.write(self._go, b"1")
 
     def _close(self, descriptor: int) -> None:
         self._selector.unregister(descriptor)
         self._open.discard(descriptor)
+
+
+def _is_bound(pid: int) -> bool:
+    """Whether the sandbox's first process ends with bubblewrap, and so with us.
+
+    Nothing shows that directly. Bubblewrap asks for it and then applies the filter, in this order (bubblewrap.c,
+    do_init), and the filter is shown (proc(5)).
+    """
+    with suppress(OSError):
+        return b"\nSeccomp:\t2\n" in Path("/proc", str(pid), "status").read_bytes()
+    return False
 
 
 def _parent(pid: int) -> int:

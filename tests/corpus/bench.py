@@ -166,17 +166,17 @@ class Bench:
             first, slash, rest = path.partition(b"/")
             if slash:
                 folders.setdefault(first, {})[rest] = new
-            elif new is None:
-                there.pop(first, None)
-            else:
-                entry = new if isinstance(new, Entry) else Entry(content=new)
-                there[first] = (entry.mode, entry.name or self.object("blob", entry.content))
         for name, inner in folders.items():
             mode, old = there.get(name, (b"", ""))
             below = self.tree(inner, old if mode == FOLDER else "")
             there.pop(name, None)
             if below != EMPTY_TREE:
                 there[name] = (FOLDER, below)
+        for name, new in ((path, new) for path, new in changes.items() if b"/" not in path):
+            there.pop(name, None)
+            if new is not None:
+                entry = new if isinstance(new, Entry) else Entry(content=new)
+                there[name] = (entry.mode, entry.name or self.object("blob", entry.content))
         order = sorted(there, key=lambda name: name + b"/" if there[name][0] == FOLDER else name)
         return self.raw_tree((there[name][0], name, there[name][1]) for name in order)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .bench import EXECUTABLE, GITLINK, START, Bench, Entry, gitlink, link
-from .model import PATCH, Case, attack, allow, deny, review
+from .model import COMMITS, STAGED, Case, attack, allow, deny, review
 
 BIG = b"data = 0\n" * 1000
 """9,000 bytes of text, above the limit of one edit."""
@@ -137,6 +137,15 @@ def symlink_into_the_git_folder_by_its_short_name(bench: Bench) -> Case:
     return _change(bench, {b"src/hooks": link(b"../git~1/hooks")})
 
 
+@attack("B-42", deny("symlink-escape", at=b"src/up"))
+def symlink_that_climbs_out_with_backslashes(bench: Bench) -> Case:
+    r"""A link to ``..\..\outside``: one odd name on Linux, a way out on Windows.
+
+    Denied on every system.
+    """
+    return _change(bench, {b"src/up": link(b"..\\..\\outside")})
+
+
 @attack("B-42", deny("symlink-escape", at=b"src/b"))
 def symlink_through_another(bench: Bench) -> Case:
     """``src/b`` goes through ``src/a``, a link to the root that the base has already, and from there out.
@@ -267,7 +276,7 @@ def attributes_say_that_it_is_binary(bench: Bench) -> Case:
     return _attributes(bench, b"* binary -diff\n")
 
 
-@attack("B-45", deny("edit-too-large", at=b"src/data.txt"), modes=("staged", "range", "pre-push", "pre-receive"))
+@attack("B-45", deny("edit-too-large", at=b"src/data.txt"), modes=(STAGED, *COMMITS))
 def attributes_name_a_filter(bench: Bench) -> Case:
     """A filter that turns content into nothing is configured and named by ``.gitattributes``.
 
@@ -278,7 +287,7 @@ def attributes_name_a_filter(bench: Bench) -> Case:
     return _attributes(bench, b"* filter=shrink\n")
 
 
-@attack("B-45", deny("edit-too-large", at=b"src/data.txt"), modes=("staged", "range", "pre-push", "pre-receive"))
+@attack("B-45", deny("edit-too-large", at=b"src/data.txt"), modes=(STAGED, *COMMITS))
 def attributes_name_an_encoding(bench: Bench) -> Case:
     """``working-tree-encoding=UTF-16`` and ``export-subst``, to make content differ between readers.
 
@@ -382,11 +391,11 @@ def binary_content_behind_a_text_beginning(bench: Bench) -> Case:
     return _change(bench, {b"src/blob": b"text\n" * 1700 + b"\0" * 9000})
 
 
-@attack("B-54", deny("too-many-edits"), modes=("staged", "range", "pre-push", "pre-receive"))
+@attack("B-54", deny("too-many-edits"), modes=COMMITS)
 def tree_of_ten_thousand_million_files(bench: Bench) -> Case:
     """A git bomb: ten folders in ten folders, ten levels deep, out of eleven objects.
 
-    Denied within the deadline: the comparison stops at its budget.
+    Denied: the comparison stops at its budget. Git itself never ends when it is asked to stage or print this.
     """
     level = bench.raw_tree([(b"100644", b"f", bench.object("blob", b"x\n"))])
     for _ in range(10):
@@ -394,7 +403,7 @@ def tree_of_ten_thousand_million_files(bench: Bench) -> Case:
     return _change(bench, {b"src/bomb": Entry(b"40000", name=level)})
 
 
-@attack("B-54", deny("too-many-edits"), modes=("staged", "range", PATCH, "pre-push", "pre-receive"))
+@attack("B-54", deny("too-many-edits"))
 def more_edits_than_the_policy_takes(bench: Bench) -> Case:
     """Eleven hundred small files at once.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 
 from .bench import Bench
-from .model import Case, attack, deny, review
+from .model import Case, attack, deny, review, undecided
 
 TEXT = b"x = 1\n"
+NOT_APPLIED = undecided("does not apply")
+"""Git does not apply a patch to such a path: no tree comes to be, so there is no decision."""
 
 
 def _add(bench: Bench, *paths: bytes) -> Case:
@@ -86,7 +88,7 @@ def name_that_reads_backwards(bench: Bench) -> Case:
     return _add(bench, "src/a\u202eyp.exe".encode())
 
 
-@attack("B-32", deny("unportable-path", at=b"git~1/config"))
+@attack("B-32", deny("unportable-path", at=b"git~1/config"), patch=NOT_APPLIED)
 def short_name_of_the_git_folder(bench: Bench) -> Case:
     """``git~1`` is what NTFS calls ``.git``; git on Linux takes it.
 
@@ -149,7 +151,7 @@ def short_name_of_a_protected_file(bench: Bench) -> Case:
     return _add(bench, b"GITMOD~1")
 
 
-@attack("B-32", deny("unportable-path", at=b"src/.git /config"))
+@attack("B-32", deny("unportable-path", at=b"src/.git /config"), patch=NOT_APPLIED)
 def nested_git_folder_with_a_space(bench: Bench) -> Case:
     """``src/.git /config``: Windows drops the space, and a repository appears inside.
 

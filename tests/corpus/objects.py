@@ -140,7 +140,7 @@ def slash_inside_a_component(bench: Bench) -> Case:
     return Case(bench.base, bench.commit(bench.tree({b"src": Entry(FOLDER, name=inner)}, bench.base), bench.base))
 
 
-@attack("B-34", deny("malformed-tree", at=b"src"), modes=SEEN, staged=refused_by_git("corrupt tree"))
+@attack("B-34", deny("malformed-tree", at=b"src"), modes=SEEN, staged=refused_by_git("too-short tree"), pre_receive=refused_by_git(""))
 def tree_that_breaks_off(bench: Bench) -> Case:
     """A tree object whose last entry is cut short.
 
@@ -150,7 +150,7 @@ def tree_that_breaks_off(bench: Bench) -> Case:
     return Case(bench.base, bench.commit(bench.tree({b"src": Entry(FOLDER, name=inner)}, bench.base), bench.base))
 
 
-@attack("B-34", deny("malformed-tree", at=b"src"), modes=SEEN, staged=refused_by_git("corrupt tree"))
+@attack("B-34", deny("malformed-tree", at=b"src"), modes=SEEN, staged=refused_by_git("empty filename"), pre_receive=refused_by_git(""))
 def entry_without_a_name(bench: Bench) -> Case:
     """An entry with an empty name.
 
@@ -186,7 +186,7 @@ def object_whose_bytes_do_not_fit_its_name(bench: Bench) -> Case:
     return Case(bench.base, head)
 
 
-@attack("B-56", deny("malformed-tree", at=b"src"), modes=(STAGED, *COMMITS), staged=refused_by_git("corrupt tree"))
+@attack("B-56", deny("malformed-tree", at=b"src"), modes=(STAGED, *COMMITS), staged=refused_by_git("too-short tree"), pre_receive=refused_by_git(""))
 def entry_with_a_name_of_another_format(bench: Bench) -> Case:
     """A tree whose entry has an object name of 32 bytes, as in a SHA-256 repository.
 

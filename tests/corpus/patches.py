@@ -28,13 +28,13 @@ def patch_that_climbs_out(bench: Bench) -> Case:
     return _patch(bench, _new(b"../outside"))
 
 
-@attack("B-62", undecided("does not apply"), modes=ONLY)
+@attack("B-62", deny("denied-path", at=b"infra/x.tf"), modes=ONLY)
 def patch_with_an_absolute_path(bench: Bench) -> Case:
-    """A patch that creates ``/tmp/outside``.
+    """A patch that creates ``/infra/x.tf``; the root is cut off like any first part of a path.
 
-    No decision.
+    Denied for the path that the tree has in the end.
     """
-    text = b"diff --git /tmp/outside /tmp/outside\nnew file mode 100644\n--- /dev/null\n+++ /tmp/outside\n"
+    text = b"diff --git /infra/x.tf /infra/x.tf\nnew file mode 100644\n--- /dev/null\n+++ /infra/x.tf\n"
     return _patch(bench, text + b"@@ -0,0 +1 @@\n+x\n")
 
 
@@ -63,7 +63,7 @@ def patch_with_two_names_for_one_file(bench: Bench) -> Case:
 
     Denied for the path that the tree has in the end, or not applied at all.
     """
-    text = b"diff --git a/src/x.py b/src/x.py\n--- /dev/null\n+++ b/infra/x.tf\n@@ -0,0 +1 @@\n+x\n"
+    text = b"diff --git a/src/x.py b/src/x.py\nnew file mode 100644\n--- /dev/null\n+++ b/infra/x.tf\n@@ -0,0 +1 @@\n+x\n"
     return _patch(bench, text)
 
 
