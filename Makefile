@@ -3,7 +3,7 @@ SHELL := /bin/sh
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check bench mutation fuzz budgets lock clean
 
 help: ## Show the words
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -30,6 +30,15 @@ check: $(VENV)/.dev ## Lint, format, types, import rules, and this repository's 
 
 bench: $(VENV)/.dev ## Measure against references in the same run
 	$(BIN)/python -m benchmarks
+
+mutation: $(VENV)/.dev ## Remove each guard of core/ and see that a test fails
+	$(BIN)/python tests/mutation.py
+
+fuzz: $(VENV)/.dev ## Feed every parser odd bytes for FUZZ_SECONDS (300)
+	$(BIN)/python tests/test_fuzz.py --seconds $(or $(FUZZ_SECONDS),300)
+
+budgets: $(VENV)/.dev ## Run the tests of memory and time with the sizes of a determined attacker
+	SAFEAI_BUDGETS=full $(BIN)/python -m pytest -q tests/test_budgets.py
 
 lock: ## Resolve the dependencies again and write the hashed locks
 	@[ -x $(BIN)/pip ] || python3 -m venv $(VENV)

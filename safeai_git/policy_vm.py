@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from safeai_git.core.errors import PolicyError
 from safeai_git.core.policy import Policy
 
 
@@ -19,8 +20,8 @@ def _expressions() -> Any:
 
 
 @cache
-def _compiled(when: str) -> Any:
-    return _expressions().compile_rule(when)
+def _compiled(when: str, each: str) -> Any:
+    return _expressions().compile_rule(when, each)
 
 
 def evaluate_expression(when: str, facts: Mapping[str, object]) -> bool:
@@ -36,7 +37,18 @@ def check_expressions(policy: Policy) -> None:
     """Compile every rule of a policy.
 
     Raises:
-        PolicyError: One is no expression.
+        PolicyError: One or more are no expressions; each is named with its rule.
     """
+    wrong: list[PolicyError] = []
     for rule in policy.rules:
-        _compiled(rule.when, rule.each)
+        try:
+            _compiled(rule.when, rule.each)
+        except PolicyError as error:
+            wrong.append(PolicyError(f"{policy.source}: rule '{rule.id}': {error.message}", hint=error.hint))
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        raise PolicyError(
+            "\n".join(one.message + (f" ({one.hint})" if one.hint else "") for one in wrong),
+            hint=f"mend all {len(wrong)}, then run 'safeai-git policy lint'",
+        )

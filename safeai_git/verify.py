@@ -17,7 +17,6 @@ from safeai_git.agents import catalogue
 from safeai_git.core.attribution import Attribution
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError
-from safeai_git.core.objects import Commit
 from safeai_git.core.verdict import parse_statement
 from safeai_git.gate import starting_point
 from safeai_git.git.history import commits_between, merge_bases
@@ -136,7 +135,7 @@ class Verifier:
         now = self._now()
         courts = [Court(trust, trusts[0].keyring, now) for trust in {id(one): one for one in trusts}.values()]
         lines = [*self._notes.lines(name), *self._notes.lines(commit.tree)]
-        if not commit.problems and not self._is_governed(commit, subject, nothing_new, courts):
+        if not commit.problems and not self._is_governed(subject, nothing_new, courts):
             reason = f"the policy does not govern changes by class '{who.author_class}'"
             if nothing_new:
                 reason = "a merge that adds nothing of its own"
@@ -155,7 +154,7 @@ class Verifier:
         result = CommitResult(name, found.status, who, found.reason, hint, found.signed_by, found.approved_by)
         return result, self._still(owed, lines, commit.tree, courts)
 
-    def _is_governed(self, commit: Commit, subject: Subject, nothing_new: bool, courts: list[Court]) -> bool:
+    def _is_governed(self, subject: Subject, nothing_new: bool, courts: list[Court]) -> bool:
         if nothing_new:
             return False  # its parents, judged themselves, had all of it
         layers = [layer for court in courts for layer in court.trust.policy.layers]

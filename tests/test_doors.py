@@ -191,7 +191,6 @@ def test_a_hook_loads_nothing_that_it_does_not_need(governed: Repo) -> None:
         "sqlite3",
         "fastapi",
         "http",
-        "ssl",
         "importlib_metadata",
         "safeai_git.cli",
         "safeai_git.core.expressions",

@@ -128,6 +128,7 @@ def test_autonomy_tier() -> None:
     assert found(proposal(edit()), policy(autonomy_tier="stable")) == []
     barred = policy(agents={"claude-code": {"allow": False}}, autonomy_tier="frozen")
     assert "does not admit" in only(proposal(edit()), barred).message
+    assert only(proposal(edit()), barred).outcome is Outcome.DENY
     assert found(proposal(), barred) == []
 
 
@@ -468,6 +469,8 @@ def test_B30_B31_B32_twins(one: str, other: str) -> None:
         (b"a /b", {"trailing"}),
         (b"x/-rf", {"leading-dash"}),
         (b"a" * 255, set()),
+        (b"a" * 253 + "e\u0301".encode(), {"normalisation", "long-component"}),
+        (b"a" * 254 + "e\u0301".encode(), {"long-component"}),
         (b"a" * 256, {"long-component"}),
         (b"/".join([b"a" * 63] * 64) + b"b", set()),
         (b"/".join([b"a" * 63] * 64) + b"bb", {"long-path"}),
@@ -576,11 +579,18 @@ def test_B55_a_sound_commit() -> None:
     signature = (b"gpgsig -----BEGIN", b" tree x", b" -----END")
     commit = parse_commit(
         raw_commit(
-            TREE, PARENT, PARENT, AUTHOR, COMMITTER, b"encoding latin-1", *signature, message=b"\xe9\n"
+            TREE,
+            PARENT,
+            PARENT,
+            AUTHOR,
+            COMMITTER,
+            b"encoding latin-1",
+            *signature,
+            message=b"\xe9\ntree x\nauthor y\n",
         )
     )
     assert (commit.tree, commit.parents, commit.problems) == (ID, (OTHER_ID, OTHER_ID), ())
-    assert (commit.text, commit.message) == ("é\n", b"\xe9\n")
+    assert (commit.text, commit.message) == ("é\ntree x\nauthor y\n", b"\xe9\ntree x\nauthor y\n")
     assert commit.author is not None
     assert (commit.author.name, commit.author.email, commit.author.time, commit.author.zone) == (
         b"A",
@@ -602,6 +612,7 @@ def test_B55_a_sound_commit() -> None:
         raw_commit(b"tree " + ID.encode() + b"0", AUTHOR, COMMITTER),
         raw_commit(TREE, b"parent HEAD", AUTHOR, COMMITTER),
         raw_commit(b" " + TREE, AUTHOR, COMMITTER),
+        raw_commit(b"trea " + ID.encode(), AUTHOR, COMMITTER),
         raw_commit(TREE, *[PARENT] * 257, AUTHOR, COMMITTER),
     ],
 )
@@ -615,6 +626,12 @@ def test_B55_what_is_no_commit(data: bytes) -> None:
     [
         ((TREE, AUTHOR, PARENT, COMMITTER), b"", ["parent line", "author and committer do not follow"]),
         ((TREE, COMMITTER, AUTHOR), b"", ["author and committer do not follow"]),
+        (
+            (TREE, b" x", PARENT, AUTHOR, COMMITTER),
+            b"",
+            ["parent line", "author and committer do not follow"],
+        ),
+        ((TREE, AUTHOR, b" x", COMMITTER), b"", ["author and committer do not follow"]),
         ((TREE, AUTHOR, COMMITTER, AUTHOR), b"", ["author is given 2 times"]),
         ((TREE, AUTHOR, COMMITTER, COMMITTER), b"", ["committer is given 2 times"]),
         ((TREE, AUTHOR, COMMITTER, TREE), b"", ["tree is given 2 times"]),

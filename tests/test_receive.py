@@ -135,12 +135,13 @@ def test_all_findings_are_told_at_once_and_nothing_moves(governed: Repo, server:
 
 
 def test_B50_a_commit_hidden_between_two_good_ones_is_judged(governed: Repo, server: Repo) -> None:
-    governed.commit("in", {"config/keys/a.pem": "a"}, ai=True)
+    bad = governed.commit("in", {"config/keys/a.pem": "a"}, ai=True)
     governed.git("rm", "-q", "config/keys/a.pem")
-    governed.commit("out", ai=True)
+    governed.commit("out, by hand")
     done = push(governed, "main")
     assert done.code != 0
-    assert "config/keys/a.pem [denied-path]" in done.err
+    assert f"DENY commit {bad[:12]}" in done.err
+    assert done.err.count("DENY") == 2  # the ref's and the commit's
 
 
 def test_B50_each_of_several_refs_is_judged(governed: Repo, server: Repo) -> None:
@@ -161,18 +162,16 @@ def test_B50_each_of_several_refs_is_judged(governed: Repo, server: Repo) -> Non
 
 def test_B50_commits_that_only_the_notes_reach_are_new(governed: Repo, server: Repo) -> None:
     """Otherwise notes, which no policy judges, would carry commits past it."""
-    base = governed.git("rev-parse", "main")
-    governed.commit("in", {"config/keys/a.pem": "a"}, ai=True)
-    smuggled = governed.commit("in", {"src/z.py": "z"}, ai=True)
-    empty = governed.mktree()
-    governed.git("update-ref", NOTES, governed.commit_tree(empty, smuggled, ai=False))
+    before = refs(server)["refs/heads/main"]
+    bad = governed.commit("in", {"config/keys/a.pem": "a"}, ai=True)
+    governed.git("update-ref", NOTES, governed.commit_tree(governed.mktree(), bad, ai=False))
     assert push(governed, NOTES).code == 0
     governed.git("rm", "-q", "config/keys/a.pem")
-    governed.commit("out", ai=True)
+    governed.commit("out, by hand")
     done = push(governed, "main")
     assert done.code != 0
-    assert "config/keys/a.pem [denied-path]" in done.err
-    assert refs(server)["refs/heads/main"] == base
+    assert f"DENY commit {bad[:12]}" in done.err
+    assert refs(server)["refs/heads/main"] == before
 
 
 def test_B50_small_steps_add_up_in_the_net_change(governed: Repo, server: Repo) -> None:
@@ -282,6 +281,27 @@ def test_several_commits_need_an_approval_of_the_net_change_too(
     governed.safeai("approve", "HEAD~1", env=maria)
     assert push(governed, "main", NOTES).code != 0
     assert governed.safeai("approve", f"{base}..HEAD", env=maria).code == 0
+    done = push(governed, "main", NOTES)
+    assert done.code == 0, done.both
+
+
+def test_an_approval_of_what_a_merge_adds_counts(governed: Repo, server: Repo, maria: dict[str, str]) -> None:
+    base = governed.git("rev-parse", "main")
+    governed.git("checkout", "-q", "-b", "topic")
+    topic = governed.commit("one", {"src/b.py": "b = 1\n"}, ai=True)
+    governed.git("checkout", "-q", "main")
+    ours = governed.commit("two", {"src/c.py": "c = 1\n"}, ai=True)
+    governed.git("-c", "core.hooksPath=/dev/null", "merge", "-q", "--no-commit", "--no-ff", topic)
+    governed.write(".github/workflows/a.yml", "on: push\n")
+    governed.git("add", "-A")
+    merge = governed.commit_tree(governed.git("write-tree"), ours, topic)
+    governed.git("reset", "-q", "--hard", merge)
+    assert governed.safeai("approve", merge, env=maria).code == 0
+    done = push(governed, "main", NOTES)
+    assert done.code != 0
+    assert "ALLOW merge commit" in done.err
+    assert "REVIEW net change" in done.err
+    assert governed.safeai("approve", f"{base}..{merge}", env=maria).code == 0
     done = push(governed, "main", NOTES)
     assert done.code == 0, done.both
 

@@ -43,6 +43,7 @@ from safeai_git.sandbox import (
     selftest,
     supervise,
 )
+from safeai_git.sandbox.launch import Launch
 from safeai_git.sandbox.output import KEPT_AT_EACH_END
 from safeai_git.sandbox.port import MIB
 from safeai_git.sandbox.scratch import remove_tree, scratch_directory
@@ -1003,7 +1004,7 @@ def _mutate(monkeypatch: pytest.MonkeyPatch, mutate: Mutation) -> None:
     """Change bubblewrap's command line."""
     plain = supervise.run
 
-    def mutated(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
+    def mutated(launch: Launch, job: Job, **more: object) -> Outcome:
         changed = replace(launch, argv=lambda status: mutate(list(launch.argv(status))))
         return plain(changed, job, **more)  # type: ignore[arg-type]
 
@@ -1063,6 +1064,8 @@ def test_B67_the_self_test_notices_when_a_guard_is_missing(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     mutate, finding = MUTATIONS[name]
+    if name == "no filter":
+        monkeypatch.setattr(supervise, "_LONGEST_SETUP_SECONDS", 0.5)
     _mutate(monkeypatch, mutate)
     with pytest.raises(SandboxUnavailable) as caught:
         choice._test(backend)
@@ -1114,7 +1117,7 @@ def test_B65_the_self_test_notices_variables_and_descriptors(
     plain = supervise.run
     leaking = os.open(tmp_path, os.O_RDONLY)
 
-    def mutated(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
+    def mutated(launch: Launch, job: Job, **more: object) -> Outcome:
         environment = {**launch.environment, "GITHUB_TOKEN": "canary"}
         changed = replace(launch, environment=environment, descriptors=(*launch.descriptors, leaking))
         return plain(changed, job, **more)  # type: ignore[arg-type]
@@ -1215,7 +1218,7 @@ def test_where_user_namespaces_cannot_be_turned_off_the_filter_stands_alone(
 ) -> None:
     plain = supervise.run
 
-    def refusing(launch: supervise.Launch, job: Job, **more: object) -> Outcome:
+    def refusing(launch: Launch, job: Job, **more: object) -> Outcome:
         if "--disable-userns" in launch.argv(0):
             raise supervise.NotStarted("bwrap: Unknown option --disable-userns")
         return plain(launch, job, **more)  # type: ignore[arg-type]
@@ -1347,11 +1350,9 @@ def test_a_sandbox_that_cannot_be_set_up_runs_nothing(
     assert not (scratch / "tree/ran").exists()
 
 
-def _launch(program: str, found: identity.Identity | None = None) -> supervise.Launch:
+def _launch(program: str, found: identity.Identity | None = None) -> Launch:
     """Something else in bubblewrap's place; ``$1`` is the status pipe."""
-    return supervise.Launch(
-        lambda status: ("/bin/sh", "-c", program, "sh", str(status)), ("true",), {}, (), found
-    )
+    return Launch(lambda status: ("/bin/sh", "-c", program, "sh", str(status)), ("true",), {}, (), found)
 
 
 @real
@@ -1413,7 +1414,8 @@ def test_B67_a_supervisor_killed_at_any_moment_leaves_nothing(marker: str) -> No
 
 
 @real
-def test_a_sandbox_that_does_not_come_up_ran_nothing(scratch: Path) -> None:
+def test_a_sandbox_that_does_not_come_up_ran_nothing(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "_LONGEST_SETUP_SECONDS", 0.2)
     job = Job("j", ("x",), scratch / "tree", MOUNTED_AT, limits=Limits(wall_seconds=0.2))
     with pytest.raises(supervise.NotStarted, match="no reason given"):
         supervise.run(_launch("exec sleep 600"), job)

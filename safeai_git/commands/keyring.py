@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from safeai_git.commands.session import Session
-from safeai_git.core.errors import WrongUse
+from safeai_git.core.errors import FormatError, WrongUse
 from safeai_git.core.publickey import format_openssh, parse_openssh
+from safeai_git.files import read_bounded
 from safeai_git.keys.file import Generated, generate
-from safeai_git.keys.keyfiles import public_path
+from safeai_git.keys.keyfiles import MAX_BYTES, public_path
 
 
 def generate_key(folder: Path, key_id: str, passphrase: bytes | None) -> Generated:
@@ -51,7 +52,12 @@ def listing(session: Session, folder: Path) -> int:
 
 
 def _public(path: Path) -> str:
-    return parse_openssh(path.read_bytes().strip())[0].key_id
+    try:
+        return parse_openssh(read_bounded(path, MAX_BYTES).strip())[0].key_id
+    except FormatError as error:
+        raise FormatError(
+            f"{path}: {error.message}", hint=error.hint or "put the public key back, or move the file away"
+        ) from error
 
 
 def export(session: Session, folder: Path, key_id: str) -> int:

@@ -269,7 +269,8 @@ def _apply(repository: Repository, patch: bytes, base_tree: str, scratch: Path) 
         )
         return run(["write-tree"], cwd=scratch, environ={}, extra=here)[0].decode("ascii").strip()
     except GitFailed as error:
-        if "corrupt" in error.stderr or "missing" in error.stderr.split("error:")[0]:
+        said = error.stderr.replace("corrupt patch", "")  # that is the patch's fault, not the repository's
+        if "corrupt" in said or "missing" in error.stderr.split("error:")[0]:
             raise ObjectCorrupt(f"the base of the patch cannot be read: {error.stderr.strip()}") from error
         raise RepositoryError(
             f"the patch does not apply: {error.stderr.strip()}",

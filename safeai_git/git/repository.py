@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,6 +151,10 @@ class Repository:
         Git's own ``write-tree`` is asked, since it knows every index extension (split, sparse, version 4) and leaves
         out what was only announced (``git add -N``). Objects that are not there are our reader's business.
 
+        Writing a tree also writes the index, and for entries that changed in the same second git then compares the
+        files, through the clean filters that the repository names (git, ``read-cache.c``,
+        ``ce_smudge_racily_clean_entry``). So it works on a copy of the index, above an empty folder.
+
         Raises:
             RepositoryError: The index is unmerged or unreadable.
         """
@@ -158,7 +164,7 @@ class Repository:
                 hint="use --range BASE..HEAD",
             )
         try:
-            return self.git(["write-tree", "--missing-ok"]).decode("ascii").strip()
+            return self._write_tree()
         except GitFailed as error:
             if "unmerged" in error.stderr or "needs merge" in error.stderr:
                 raise RepositoryError(
@@ -169,6 +175,25 @@ class Repository:
                 f"the index cannot be written as a tree: {error.stderr.strip()}",
                 hint="'git status' and 'git fsck' tell more",
             ) from error
+
+    def _write_tree(self) -> str:
+        index = self.git(["rev-parse", "--path-format=absolute", "--git-path", "index"]).removesuffix(b"\n")
+        with tempfile.TemporaryDirectory(prefix="safeai-index-") as scratch:
+            copy, empty = Path(scratch, "index"), Path(scratch, "empty")
+            empty.mkdir()
+            try:
+                shutil.copyfile(os.fsdecode(index), copy)
+            except FileNotFoundError:
+                pass  # nothing was ever staged
+            except OSError as error:
+                raise RepositoryError(f"the index cannot be read: {error}") from error
+            here = {
+                "GIT_DIR": os.fspath(self.git_directory),
+                "GIT_WORK_TREE": os.fspath(empty),
+                "GIT_INDEX_FILE": os.fspath(copy),
+            }
+            printed, _ = run(["write-tree", "--missing-ok"], cwd=empty, environ=self.environ, extra=here)
+        return printed.decode("ascii").strip()
 
     def ref(self, name: str) -> str:
         """What a full ref name points to; empty when there is no such ref."""

@@ -21,6 +21,7 @@ from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox import layout, seccomp, supervise
 from safeai_git.sandbox.causes import explain
 from safeai_git.sandbox.identity import Identity
+from safeai_git.sandbox.launch import Launch
 from safeai_git.sandbox.port import Isolation, Job, Limits, Outcome
 from safeai_git.sandbox.programs import find_program, sha256_of
 from safeai_git.sandbox.rlimits import hard_limit
@@ -126,7 +127,7 @@ class Bubblewrap:
                     *("--json-status-fd", str(status)),
                 )
 
-            launch = supervise.Launch(
+            launch = Launch(
                 argv,
                 (str(self._programs.prlimit), *prlimit_arguments(job.limits), "--", *job.argv),
                 environment(job, mounts),

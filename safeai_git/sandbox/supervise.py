@@ -4,10 +4,6 @@ Bubblewrap says on its status pipe which process is the sandbox's first and, lat
 (the command cannot reach that pipe). The first process is held by a descriptor, so that no reused id can mislead. It is
 the init of a process namespace: when it is gone, the kernel has ended everything in there, so waiting for it is the
 proof that nothing is left.
-
-Bubblewrap ties itself and that process to us, but only in the course of its set-up; killed meanwhile, we would leave one
-or the other behind (measured with 0.8). So a guard shares its process group, and ends the group when a pipe from us
-closes; and the command waits for a word from here, which it gets once it is tied, and gives up when nobody can say it.
 """
 
 from __future__ import annotations
@@ -16,17 +12,15 @@ import json
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safeai_git.core.errors import SandboxUnavailable
-from safeai_git.sandbox.identity import Identity
+from safeai_git.sandbox.launch import Launch, Started, start
 from safeai_git.sandbox.output import Output
 from safeai_git.sandbox.port import Job, Outcome
 from safeai_git.sandbox.usage import Usage
@@ -35,10 +29,8 @@ _PIECE = 64 * 1024
 _LARGEST_STATUS = 64 * 1024
 _NEXT_LOOK_SECONDS = 0.05
 _AT_ONCE_SECONDS = 0.001
-_LONGEST_SETUP_SECONDS = 2.0
+_LONGEST_SETUP_SECONDS = 10.0
 _LONGEST_END_SECONDS = 30.0
-_GUARD = "read -r never; kill -9 -$$"
-_GATE = 'echo up >&0; read -r go && exec "$@" </dev/null'
 _CPU_LIMIT_EXIT = 128 + 24
 """As bubblewrap and shells report SIGXCPU."""
 
@@ -49,25 +41,6 @@ class NotStarted(SandboxUnavailable):
     def __init__(self, said: str) -> None:
         super().__init__(f"the sandbox could not be set up: {said.strip() or 'no reason given'}")
         self.said = said.strip()
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How to start the process.
-
-    Attributes:
-        argv: From the descriptor of the status pipe to bubblewrap's part of the command line.
-        command: What it runs inside.
-        environment: All of it.
-        descriptors: Others that it inherits.
-        identity: Who it starts as; ``None`` for the caller.
-    """
-
-    argv: Callable[[int], Sequence[str]]
-    command: tuple[str, ...]
-    environment: dict[str, str]
-    descriptors: tuple[int, ...]
-    identity: Identity | None
 
 
 def run(launch: Launch, job: Job, *, on_output: Callable[[bytes], None] | None = None) -> Outcome:
@@ -86,7 +59,7 @@ def run(launch: Launch, job: Job, *, on_output: Callable[[bytes], None] | None =
         ) from error
     with ExitStack() as stack:
         begun = time.monotonic()
-        supervised = _start(launch, job, usage, stack, on_output)
+        supervised = _Supervised(start(launch, stack), job, usage, stack, on_output)
         try:
             limit_hit = supervised.watch(begun + job.limits.wall_seconds)
         finally:
@@ -94,94 +67,23 @@ def run(launch: Launch, job: Job, *, on_output: Callable[[bytes], None] | None =
         return supervised.outcome(limit_hit, time.monotonic() - begun)
 
 
-def _start(
-    launch: Launch, job: Job, usage: Usage, stack: ExitStack, on_output: Callable[[bytes], None] | None
-) -> _Supervised:
-    output, their_output = _pipe(stack)
-    status, their_status = _pipe(stack)
-    line, their_line = socket.socketpair()
-    stack.enter_context(line)
-    identity = launch.identity
-    uid, gid = (identity.uid, identity.gid) if identity else (None, None)
-    groups: list[str | int] | None = [] if identity else None
-    guard: subprocess.Popen[bytes] | None = None
-    try:
-        guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD],
-            env={},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
-            cwd="/",
-            user=uid,
-            group=gid,
-            extra_groups=groups,
-        )
-        process = subprocess.Popen(
-            [*launch.argv(their_status), "--", "/bin/sh", "-c", _GATE, "sh", *launch.command],
-            env=launch.environment,
-            stdin=their_line.fileno(),
-            stdout=their_output,
-            stderr=their_output,
-            close_fds=True,
-            pass_fds=(their_status, *launch.descriptors),
-            process_group=guard.pid,
-            cwd="/",
-            umask=0o022,
-            user=uid,
-            group=gid,
-            extra_groups=groups,
-        )
-    except BaseException as error:
-        if guard is not None:
-            _dismiss(guard)
-        if not isinstance(error, OSError):
-            raise
-        raise SandboxUnavailable(
-            f"the sandbox could not be started: {error}",
-            hint="run safeai-git as an ordinary user"
-            if identity
-            else "'safeai-git doctor' shows what is missing",
-        ) from error
-    finally:
-        os.close(their_output)
-        os.close(their_status)
-        their_line.close()
-    stack.callback(_dismiss, guard)
-    return _Supervised(process, guard, job, usage, stack, (output, status, line), on_output)
-
-
-def _dismiss(guard: subprocess.Popen[bytes]) -> None:
-    with guard:  # closes its pipe and waits
-        guard.kill()
-
-
-def _pipe(stack: ExitStack) -> tuple[int, int]:
-    ours, theirs = os.pipe()
-    stack.callback(os.close, ours)
-    return ours, theirs
-
-
 class _Supervised:
     """A started sandbox."""
 
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
-        guard: subprocess.Popen[bytes],
+        started: Started,
         job: Job,
         usage: Usage,
         stack: ExitStack,
-        ends: tuple[int, int, socket.socket],
         on_output: Callable[[bytes], None] | None,
     ) -> None:
-        self._process = process
-        self._guard = guard
+        self._process = started.process
+        self._guard = started.guard
         self._job = job
         self._usage = usage
         self._stack = stack
-        self._output_end, self._status_end, self._line = ends
+        self._output_end, self._status_end, self._line = started.output, started.status, started.line
         self._on_output = on_output
         self._output = Output(job.limits.output_bytes)
         self._status = b""

@@ -91,6 +91,7 @@ class Bench:
     path: Path = field(init=False)
     environ: dict[str, str] = field(init=False)
     base: str = field(init=False)
+    _written: dict[tuple[str, bytes], str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.path = self.place / "repo"
@@ -140,7 +141,11 @@ class Bench:
 
     def object(self, kind: str, data: bytes) -> str:
         """Write an object of any content, whatever git thinks of it."""
-        return self.git("hash-object", "-t", kind, "-w", "--literally", "--stdin", stdin=data)
+        known = self._written.get((kind, data))
+        if known is None:
+            known = self.git("hash-object", "-t", kind, "-w", "--literally", "--stdin", stdin=data)
+            self._written[kind, data] = known
+        return known
 
     def raw_tree(self, entries: Iterable[tuple[bytes, bytes, str]]) -> str:
         """A tree of ``(mode, name, object name)``, in just this order."""

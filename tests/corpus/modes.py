@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,14 +175,21 @@ class _Captured(io.TextIOWrapper):
 
 
 def _run(built: Built, arguments: list[str], stdin: bytes = b"") -> Outcome:
-    """``safeai-git ARGUMENTS`` in the attacked repository."""
+    code, printed = run_program(built.folder, built.bench.environ, arguments, stdin)
+    return Outcome(code=code, printed=printed)
+
+
+def run_program(
+    folder: Path, environ: Mapping[str, str], arguments: list[str], stdin: bytes = b""
+) -> tuple[int, bytes]:
+    """``safeai-git ARGUMENTS`` in a folder: its exit code, and what it printed on both streams."""
     here, printed = Path.cwd(), _Captured()
     source = io.TextIOWrapper(io.BytesIO(stdin))
     code: object = 0
     try:
-        os.chdir(built.folder)
+        os.chdir(folder)
         with (
-            mock.patch.dict(os.environ, built.bench.environ, clear=True),
+            mock.patch.dict(os.environ, environ, clear=True),
             mock.patch.object(sys, "argv", ["safeai-git", *arguments]),
             mock.patch.object(sys, "stdin", source),
             redirect_stdout(printed),
@@ -193,7 +201,7 @@ def _run(built: Built, arguments: list[str], stdin: bytes = b"") -> Outcome:
     finally:
         os.chdir(here)
     assert isinstance(code, int)
-    return Outcome(code=code, printed=printed.content)
+    return code, printed.content
 
 
 def _push(built: Built) -> Outcome:

@@ -57,11 +57,11 @@ def patch_through_a_symlink(bench: Bench) -> Case:
     return _patch(bench, making + b"+/tmp\n\\ No newline at end of file\n" + _new(b"src/out/x"))
 
 
-@attack("B-62", deny("denied-path", at=b"infra/x.tf"), modes=ONLY)
+@attack("B-62", undecided("does not apply"), modes=ONLY)
 def patch_with_two_names_for_one_file(bench: Bench) -> Case:
     """The ``diff --git`` line says ``src/x.py``, the lines below it say ``infra/x.tf``.
 
-    Denied for the path that the tree has in the end, or not applied at all.
+    No decision: git does not apply what contradicts itself.
     """
     text = b"diff --git a/src/x.py b/src/x.py\nnew file mode 100644\n--- /dev/null\n+++ b/infra/x.tf\n@@ -0,0 +1 @@\n+x\n"
     return _patch(bench, text)
