@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from safeai_git.commands.receive import pre_receive
-from safeai_git.commands.session import Session
+from safeai_git.commands.session import HOOKS, Session
 from safeai_git.core.errors import CouldNotDecide, StorageError, WrongUse
 from safeai_git.files import write_atomically
 from safeai_git.gate import Judgement
@@ -25,7 +25,6 @@ from safeai_git.report import text
 from safeai_git.report.style import Style
 from safeai_git.seal import Sealer
 
-HOOKS = ("pre-commit", "commit-msg", "post-commit", "pre-push")
 SERVER_HOOKS = ("pre-receive",)
 """Not installed in clones: docs/pre-receive.md."""
 

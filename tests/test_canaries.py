@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from corpus.bench import POLICY, Bench, gitlink
 from corpus.canary import ATTRIBUTES, PLACES, Canaries, plant
 from corpus.modes import run_program
@@ -68,14 +67,16 @@ def planted(request: pytest.FixtureRequest, tmp_path: Path) -> Planted:
     return Planted(bench, canaries, base, head)
 
 
-def test_B60_plain_git_starts_them(planted: Planted) -> None:
+def test_B60_plain_git_starts_them(planted: Planted, request: pytest.FixtureRequest) -> None:
     """The control: were the canaries dead, nothing would be proved."""
     bench = planted.bench
     for path in ("src/a.py", "README.md"):
         bench.write(path, b"other\n")
 
     def git(*arguments: str) -> None:
-        subprocess.run(["git", *arguments], cwd=bench.path, env=bench.environ, capture_output=True, check=False)
+        subprocess.run(
+            ["git", *arguments], cwd=bench.path, env=bench.environ, capture_output=True, check=False
+        )
 
     git("status")
     git("diff")
@@ -87,8 +88,8 @@ def test_B60_plain_git_starts_them(planted: Planted) -> None:
     (bench.path / "src/a.py").unlink()
     git("checkout", "--", "src/a.py")
     git("fetch", "origin")
-    bench.write("src/run.sh", b"other\n")
-    git("add", "src/run.sh")  # last: a filter process that dies ends the command
+    bench.write("src/x.late", b"other\n")
+    git("add", "src/x.late")  # last: a filter process that dies ends the command
     controller, terminal = pty.openpty()
     with os.fdopen(controller, "rb"), os.fdopen(terminal, "wb") as screen:
         subprocess.run(
@@ -100,9 +101,17 @@ def test_B60_plain_git_starts_them(planted: Planted) -> None:
             check=False,
         )
     fired = planted.canaries.fired()
-    expected = {"core-fsmonitor", "diff-external", "diff-planted-command", "diff-planted-textconv", "gpg-program"}
+    expected = {
+        "core-fsmonitor",
+        "diff-external",
+        "diff-planted-command",
+        "diff-planted-textconv",
+        "gpg-program",
+    }
     expected |= {"filter-planted-clean", "filter-planted-smudge", "filter-process-process"}
-    expected |= {"alias-planted-alias", "core-pager", "remote-url"}
+    expected |= {"core-pager", "remote-url"}
+    if request.node.callspec.params["planted"] != "config.worktree":  # where git does not look for aliases
+        expected.add("alias-planted-alias")
     assert expected - fired == set()
     assert {name for name in fired if name.endswith("-pre-commit") and name.startswith("hooks")}
     assert {name for name in fired if name.endswith("-reference-transaction")}
@@ -192,7 +201,11 @@ def test_B60_a_submodules_own_repository_is_never_entered(tmp_path: Path) -> Non
     plant(bench, canaries, "config", folder=inner / ".git")
     bench.git("status")
     assert canaries.fired()
-    for arguments in (["check", *AGENT, "--no-replay"], ["check", "--no-replay", "--range", f"{base}..HEAD"], ["doctor"]):
+    for arguments in (
+        ["check", *AGENT, "--no-replay"],
+        ["check", "--no-replay", "--range", f"{base}..HEAD"],
+        ["doctor"],
+    ):
         run_program(bench.path, bench.environ, arguments)
         assert canaries.fired() == set(), arguments
 
@@ -205,7 +218,9 @@ def test_B64_programs_planted_in_the_folder_and_on_the_path_are_not_started(tmp_
     for name in names:
         (bench.path / name).symlink_to(canaries.program(name))
     environ = bench.environ | {"PATH": f".:{bench.path}:{bench.environ['PATH']}"}
-    subprocess.run(["/bin/sh", "-c", "git --version"], cwd=bench.path, env=environ, check=False, capture_output=True)
+    subprocess.run(
+        ["/bin/sh", "-c", "git --version"], cwd=bench.path, env=environ, check=False, capture_output=True
+    )
     assert canaries.fired() == {"git"}
     for arguments in (
         ["check", *AGENT],
@@ -216,7 +231,11 @@ def test_B64_programs_planted_in_the_folder_and_on_the_path_are_not_started(tmp_
         ["hook", "run", "pre-commit"],
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "safeai_git", *arguments], cwd=bench.path, env=environ, capture_output=True, check=False
+            [sys.executable, "-m", "safeai_git", *arguments],
+            cwd=bench.path,
+            env=environ,
+            capture_output=True,
+            check=False,
         )
         assert canaries.fired() == set(), arguments
         assert done.returncode in (0, 1, 3), done.stderr

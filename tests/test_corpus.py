@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from corpus import ATTACKS
 from corpus.model import MODES, PATCH, PRE_PUSH, PRE_RECEIVE, RANGE, STAGED, Attack, Expect
 from corpus.modes import Built, Outcome, build, command_line, in_process
+
 from safeai_git.core.display import display
 
 ASKED = (STAGED, RANGE, PATCH)
@@ -43,7 +43,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Attack], Built]
 
 @pytest.mark.parametrize(("attack", "mode"), CASES)
 def test_attack(
-    attack: Attack, mode: str, built: Callable[[Attack], Built], record_property: Callable[[str, object], None]
+    attack: Attack,
+    mode: str,
+    built: Callable[[Attack], Built],
+    record_property: Callable[[str, object], None],
 ) -> None:
     """The attack gets the answer that it must get."""
     wanted = attack.expected(mode)
@@ -61,7 +64,9 @@ def test_attack(
         assert wanted.error in outcome.message
     else:
         outcome = command_line(built(attack), mode)
-        record_property("outcome", f"exit {outcome.code}" + (f", {wanted.decision}" if wanted.decision else ""))
+        record_property(
+            "outcome", f"exit {outcome.code}" + (f", {wanted.decision}" if wanted.decision else "")
+        )
         if outcome.refused or wanted.git:
             assert wanted.git
             assert wanted.git in outcome.refused
@@ -134,4 +139,8 @@ def test_attacks_are_the_same_bytes_every_time(tmp_path: Path) -> None:
     """Whoever builds the corpus gets the same object names."""
     for attack in ATTACKS[::12]:
         one, other = build(attack, tmp_path / "1" / attack.name), build(attack, tmp_path / "2" / attack.name)
-        assert (one.case.base, one.case.head, one.case.patch) == (other.case.base, other.case.head, other.case.patch)
+        assert (one.case.base, one.case.head, one.case.patch) == (
+            other.case.base,
+            other.case.head,
+            other.case.patch,
+        )

@@ -25,6 +25,9 @@ from safeai_git.replay import Replayer
 from safeai_git.report.style import Style, for_terminal
 from safeai_git.trust import TrustReader
 
+HOOKS = ("pre-commit", "commit-msg", "post-commit", "pre-push")
+"""The hooks of a clone, in the order in which git runs them."""
+
 KEY_VARIABLE = "SAFEAI_KEY"
 PASSPHRASE_VARIABLE = "SAFEAI_KEY_PASSPHRASE"  # noqa: S105 - a name, not a secret
 ENABLE_VARIABLE = "SAFEAI_ENABLE"

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safeai_git.commands.keyring import generate_key
-from safeai_git.commands.session import Session, default_key_folder
+from safeai_git.commands.session import HOOKS, Session, default_key_folder
 from safeai_git.core.errors import RepositoryError, StorageError
 from safeai_git.core.publickey import PublicKey, format_openssh
 from safeai_git.files import write_atomically
 from safeai_git.git.plumbing import GitFailed
 from safeai_git.git.repository import NOTES_REF, REMOTE_NOTES
-from safeai_git.hook import HOOKS
 from safeai_git.keys.signer import load_signer
 
 MARK = "safeai-git hook run"

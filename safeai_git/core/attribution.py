@@ -125,7 +125,7 @@ class Catalogue:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s\-_‐-―]+", " ", name).strip().lower()
+    return re.sub("[\\s\\-_\u2010-\u2015]+", " ", name).strip().lower()
 
 
 class Trailer(NamedTuple):
@@ -137,7 +137,9 @@ class Trailer(NamedTuple):
 
 _TRAILER = re.compile(r"(?P<key>[A-Za-z0-9][A-Za-z0-9-]*)[ \t]*:[ \t]*(?P<value>.*)")
 _GIT_GENERATED = ("signed-off-by:", "(cherry picked from commit ")
-_LOOSE = re.compile(r"^[ \t]{0,8}(?P<key>[A-Za-z][A-Za-z-]*[A-Za-z])[ \t]*:[ \t]*(?P<value>\S.*)$", re.MULTILINE)
+_LOOSE = re.compile(
+    r"^[ \t]{0,8}(?P<key>[A-Za-z][A-Za-z-]*[A-Za-z])[ \t]*:[ \t]*(?P<value>\S.*)$", re.MULTILINE
+)
 
 
 def trailer_block(message: str) -> tuple[list[Trailer], str]:
@@ -191,7 +193,9 @@ def attribute(metadata: Metadata, catalogue: Catalogue) -> Attribution:
 def _signals(metadata: Metadata, catalogue: Catalogue) -> Iterable[Signal]:
     if metadata.claimed_agent:
         agent = catalogue.by_name(metadata.claimed_agent)
-        yield Signal("claim", agent.name if agent else metadata.claimed_agent, "ai", 1.0, metadata.claimed_agent)
+        yield Signal(
+            "claim", agent.name if agent else metadata.claimed_agent, "ai", 1.0, metadata.claimed_agent
+        )
     for kind, identity in (("author", metadata.author), ("committer", metadata.committer)):
         agent = catalogue.by_identity(*identity) if identity else None
         if agent and identity:

@@ -46,7 +46,9 @@ def evaluate(proposal: Proposal, policy: PolicyStack, context: Context) -> Verdi
         PolicyError: There is no policy layer: an empty rule set is no consent.
     """
     if not policy.layers:
-        raise PolicyError("there is no policy to judge by", hint="this is a fault of safeai-git; please report it")
+        raise PolicyError(
+            "there is no policy to judge by", hint="this is a fault of safeai-git; please report it"
+        )
     findings: list[Finding] = []
     governed = False
     for layer in policy.layers:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from safeai_git.core.edit import MODE_SYMLINK, Edit
 from safeai_git.core.display import display
+from safeai_git.core.edit import MODE_SYMLINK, Edit
 from safeai_git.core.proposal import Proposal
 
 

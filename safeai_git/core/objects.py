@@ -23,7 +23,9 @@ _ENTRY = {
     32: re.compile(rb"([0-7]{1,7}) ([^\0]+)\0(.{32})", re.DOTALL),
 }
 _HEX = re.compile(rb"(?:[0-9a-f]{40}|[0-9a-f]{64})")
-_IDENTITY = re.compile(rb"(?P<name>[^<>\n]*?) ?<(?P<email>[^<>\n]*)> (?P<time>-?\d{1,19}) (?P<zone>[+-]\d{2,4})")
+_IDENTITY = re.compile(
+    rb"(?P<name>[^<>\n]*?) ?<(?P<email>[^<>\n]*)> (?P<time>-?\d{1,19}) (?P<zone>[+-]\d{2,4})"
+)
 _ONE_LINE = frozenset({b"tree", b"parent", b"author", b"committer"})
 """Headers that git reads line by line: one that goes on would end the parents for git and not for us."""
 
@@ -85,7 +87,9 @@ def tree_order(entry: TreeEntry) -> bytes:
     return entry.name + b"/" if entry.is_tree else entry.name
 
 
-def tree_problems(entries: list[TreeEntry], known: frozenset[TreeEntry] = frozenset()) -> list[tuple[bytes, str]]:
+def tree_problems(
+    entries: list[TreeEntry], known: frozenset[TreeEntry] = frozenset()
+) -> list[tuple[bytes, str]]:
     """What git's own writer would not have put into this tree: ``(entry name, what)``, empty for a sound tree.
 
     Args:
@@ -203,12 +207,16 @@ def parse_commit(data: bytes) -> Commit:
         problems.append("author and committer do not follow the parents")
     values = dict(reversed(headers))  # the first of each counts, as in git
     counted = [key for key, _ in headers]
-    problems += [f"{key.decode()} is given {counted.count(key)} times" for key in _ONCE if counted.count(key) > 1]
+    problems += [
+        f"{key.decode()} is given {counted.count(key)} times" for key in _ONCE if counted.count(key) > 1
+    ]
     if b"\0" in data:
         problems.append("a NUL byte stands in the commit: git shows only what comes before it")
     author, committer = _identity(values.get(b"author", b"")), _identity(values.get(b"committer", b""))
     problems += [
-        f"the {name} line cannot be read" for name, who in (("author", author), ("committer", committer)) if not who
+        f"the {name} line cannot be read"
+        for name, who in (("author", author), ("committer", committer))
+        if not who
     ]
     encoding = values.get(b"encoding", b"utf-8").decode("ascii", "replace")
     try:

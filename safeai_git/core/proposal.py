@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from safeai_git.core.canonical import digest
 from safeai_git.core.attribution import Attribution
+from safeai_git.core.canonical import digest
 from safeai_git.core.edit import Collision, Edit, Malformation
 from safeai_git.core.paths import to_json
 

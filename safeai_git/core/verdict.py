@@ -13,11 +13,11 @@ from typing import Any
 
 from safeai_git.core import canonical
 from safeai_git.core.attribution import CLASSES
-from safeai_git.core.envelope import PAYLOAD_TYPE, MAX_PAE, pae
+from safeai_git.core.display import display, safe_text
+from safeai_git.core.envelope import MAX_PAE, PAYLOAD_TYPE, pae
 from safeai_git.core.errors import FormatError
 from safeai_git.core.evaluate import Verdict
 from safeai_git.core.finding import Finding, Outcome
-from safeai_git.core.display import display, safe_text
 from safeai_git.core.paths import to_json
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -64,7 +64,12 @@ def report(verdict: Verdict, stamp: Stamp) -> dict[str, Any]:
             "agent": attribution.agent,
             "confidence": f"{attribution.confidence:.2f}",
             "signals": [
-                {"kind": one.kind, "agent": one.agent, "class": one.author_class, "evidence": safe_text(one.evidence)}
+                {
+                    "kind": one.kind,
+                    "agent": one.agent,
+                    "class": one.author_class,
+                    "evidence": safe_text(one.evidence),
+                }
                 for one in attribution.signals
             ],
         },
@@ -96,7 +101,10 @@ def report(verdict: Verdict, stamp: Stamp) -> dict[str, Any]:
             }
             for one in verdict.context.evidence.values()
         ],
-        "kill_switch": {"state": verdict.context.kill_switch.state, "reason": verdict.context.kill_switch.reason},
+        "kill_switch": {
+            "state": verdict.context.kill_switch.state,
+            "reason": verdict.context.kill_switch.reason,
+        },
     }
 
 
@@ -154,18 +162,27 @@ def statement(verdict: Verdict, stamp: Stamp) -> bytes:
         {"rule": _short(one.rule), "outcome": one.outcome.word, "path": _short(display(one.path or b""))}
         for one in worst_first[:_MOST_FINDINGS]
     ]
-    document = {"_type": STATEMENT_TYPE, "subject": subject, "predicateType": VERDICT_TYPE, "predicate": predicate}
+    document: dict[str, Any] = {
+        "_type": STATEMENT_TYPE,
+        "subject": subject,
+        "predicateType": VERDICT_TYPE,
+        "predicate": predicate,
+    }
     while True:
         predicate["findings"]["first"] = shown
         payload = canonical.dumps(document)
         if len(pae(PAYLOAD_TYPE, payload)) <= MAX_PAE:
             return payload
         if not shown:
-            raise FormatError("a verdict does not fit into a signed statement", hint="use fewer checks in the policy")
+            raise FormatError(
+                "a verdict does not fit into a signed statement", hint="use fewer checks in the policy"
+            )
         shown.pop()
 
 
-def approval(*, base_tree: str, tree: str, policy_digest: str, repository: str, time: int, reason: str) -> bytes:
+def approval(
+    *, base_tree: str, tree: str, policy_digest: str, repository: str, time: int, reason: str
+) -> bytes:
     """The in-toto statement by which somebody approves of exactly one change: this tree, from that base tree."""
     return canonical.dumps(
         {
@@ -219,14 +236,16 @@ def parse_statement(payload: bytes) -> Claim:
     Raises:
         FormatError: It is not one, or says something that none of ours can say.
     """
-    data = canonical.loads(payload, limit=MAX_PAE)
+    data: Any = canonical.loads(payload, limit=MAX_PAE)
     try:
         if data["_type"] != STATEMENT_TYPE:
             raise FormatError(f"the statement's type is {data['_type']!r}")
         kind = {VERDICT_TYPE: "verdict", APPROVAL_TYPE: "approval"}[data["predicateType"]]
         predicate = data["predicate"]
         trees = [one["digest"]["gitTree"] for one in data["subject"] if "gitTree" in one["digest"]]
-        commits = tuple(str(one["digest"]["gitCommit"]) for one in data["subject"] if "gitCommit" in one["digest"])
+        commits = tuple(
+            str(one["digest"]["gitCommit"]) for one in data["subject"] if "gitCommit" in one["digest"]
+        )
         if len(trees) != 1:
             raise FormatError("the statement does not name exactly one tree")
         verdict = kind == "verdict"

@@ -123,7 +123,8 @@ class TreeComparer:
         """Everything that differs between two trees, in path order within each folder.
 
         Args:
-            old, new: Names of trees, or `EMPTY_TREE`.
+            old: Name of a tree, or `EMPTY_TREE`.
+            new: Likewise.
             most: How many changed paths to collect.
             within: Which entries of the root to look at; all of them, unless said otherwise.
 

@@ -115,7 +115,7 @@ def _all_merge_bases(objects: pygit2.Repository, one: str, other: str) -> list[s
 
     A common ancestor is best when no other common ancestor descends from it (git-merge-base(1)).
     """
-    first = objects.merge_base(_oid(one), _oid(other))
+    first: pygit2.Oid | None = objects.merge_base(_oid(one), _oid(other))
     if first is None:
         return []
     found = [first]

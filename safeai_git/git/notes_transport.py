@@ -28,7 +28,9 @@ def fetch_notes(repository: Repository, remote: str) -> bool:
     if code and "couldn't find remote ref" in said:
         return False
     if code:
-        raise StorageError(f"notes could not be fetched from '{remote}': {said}", hint="'git fetch' tells more")
+        raise StorageError(
+            f"notes could not be fetched from '{remote}': {said}", hint="'git fetch' tells more"
+        )
     _join(repository, target)
     return True
 
@@ -64,8 +66,8 @@ def _join(repository: Repository, other: str) -> None:
         return
     repository.git(
         ["notes", "--ref", NOTES_REF, "merge", "--quiet", "--strategy=cat_sort_uniq", other],
-        extra={name: "safeai-git" for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME")}
-        | {name: "safeai-git@localhost" for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL")},
+        extra=dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "safeai-git")
+        | dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "safeai-git@localhost"),
     )
 
 

@@ -129,7 +129,8 @@ class ProposalReader:
         on its branch. The net proposals carry the strongest attribution of the commits.
 
         Args:
-            base, head: Commit ids.
+            base: Commit id.
+            head: Commit id.
         """
         attributions: list[Attribution] = []
         for name in commits_between(self._repository, base, head):

@@ -85,7 +85,9 @@ class Repository:
             folders.append(own)
         return tuple(folders)
 
-    def git(self, arguments: list[str | bytes], *, stdin: bytes = b"", extra: Mapping[str, str] | None = None) -> bytes:
+    def git(
+        self, arguments: list[str | bytes], *, stdin: bytes = b"", extra: Mapping[str, str] | None = None
+    ) -> bytes:
         """Run plumbing in this repository and return what it printed.
 
         Raises:
@@ -114,7 +116,9 @@ class Repository:
                     f"revision '{revision}' is not in this shallow clone", hint="run 'git fetch --unshallow'"
                 ) from error
             raise RepositoryError(f"unknown revision '{revision}'", hint=hint) from error
-        if "ambiguous" in said and not _FULL_ID.fullmatch(revision):  # a full id is that object (gitrevisions(7))
+        if "ambiguous" in said and not _FULL_ID.fullmatch(
+            revision
+        ):  # a full id is that object (gitrevisions(7))
             raise RepositoryError(
                 f"'{revision}' could mean more than one thing",
                 hint="give the full name (refs/heads/..., refs/tags/...) or the commit's full id",
@@ -198,13 +202,19 @@ class Repository:
     def ref(self, name: str) -> str:
         """What a full ref name points to; empty when there is no such ref."""
         try:
-            return self.git(["rev-parse", "--verify", "--quiet", "--end-of-options", name]).decode("ascii").strip()
+            return (
+                self.git(["rev-parse", "--verify", "--quiet", "--end-of-options", name])
+                .decode("ascii")
+                .strip()
+            )
         except GitFailed:
             return ""
 
     def refs(self, pattern: str) -> list[str]:
         """The commits that refs matching a pattern (git-for-each-ref(1)) point to, tags peeled."""
-        peeled = "%(if)%(*objectname)%(then)%(*objectname) %(*objecttype)%(else)%(objectname) %(objecttype)%(end)"
+        peeled = (
+            "%(if)%(*objectname)%(then)%(*objectname) %(*objecttype)%(else)%(objectname) %(objecttype)%(end)"
+        )
         printed = self.git(["for-each-ref", f"--format={peeled}", pattern]).decode("ascii")
         rows = (row.split(" ") for row in printed.splitlines())
         return list(dict.fromkeys(name for name, kind in rows if kind == "commit"))
@@ -234,7 +244,9 @@ class Repository:
         }
         own = {"GIT_CONFIG_GLOBAL": os.path.join(passed.get("HOME", os.devnull), ".gitconfig")}  # noqa: PTH118
         try:
-            printed = self.git(["var", f"GIT_{who}_IDENT"], extra={**passed, **own, "GIT_CONFIG_NOSYSTEM": "0"})
+            printed = self.git(
+                ["var", f"GIT_{who}_IDENT"], extra={**passed, **own, "GIT_CONFIG_NOSYSTEM": "0"}
+            )
         except GitFailed:
             return None
         found = _IDENT.fullmatch(printed.decode("utf-8", "replace").strip())
@@ -265,7 +277,9 @@ def discover(start: Path, environ: Mapping[str, str]) -> Repository:
             raise RepositoryError(
                 f"{start} is not inside a git repository", hint="change into one, or make one with 'git init'"
             ) from error
-        raise RepositoryError(f"the repository at {start} cannot be opened: {error.stderr.strip()}") from error
+        raise RepositoryError(
+            f"the repository at {start} cannot be opened: {error.stderr.strip()}"
+        ) from error
     lines = os.fsdecode(printed).split("\n")
     git_directory, common, objects = (Path(line) for line in lines[:3])
     bare, shallow, object_format = lines[3] == "true", lines[4] == "true", lines[5]
@@ -291,7 +305,9 @@ def _both_directions_agree(repository: Repository) -> None:
     try:
         named = Path(back.read_text(encoding="utf-8", errors="surrogateescape").strip())
     except OSError as error:
-        raise RepositoryError(f"the working tree's folder {repository.git_directory} has no 'gitdir': {error}") from error
+        raise RepositoryError(
+            f"the working tree's folder {repository.git_directory} has no 'gitdir': {error}"
+        ) from error
     if not named.is_absolute():
         named = repository.git_directory / named
     if named.resolve() != (repository.work_tree / ".git").resolve():

@@ -22,7 +22,7 @@ HOOKS = (
 OUR_WORDS = ("check", "verify", "show", "approve", "replay", "doctor", "init", "hook", "keys", "policy")
 GIT_WORDS = ("write-tree", "rev-parse", "cat-file", "rev-list", "for-each-ref", "update-ref", "planted-alias")
 
-ATTRIBUTES = b"*.py diff=planted filter=planted merge=planted\n*.sh filter=process\n"
+ATTRIBUTES = b"*.py diff=planted filter=planted merge=planted\n*.late filter=process\n"
 
 PLACES = ("config", "config.worktree", "included")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .bench import EXECUTABLE, GITLINK, START, Bench, Entry, gitlink, link
-from .model import COMMITS, STAGED, Case, attack, allow, deny, review
+from .model import COMMITS, STAGED, Case, allow, attack, deny, review
 
 BIG = b"data = 0\n" * 1000
 """9,000 bytes of text, above the limit of one edit."""
@@ -13,7 +13,9 @@ def _change(bench: Bench, changes: dict[bytes, bytes | Entry | None]) -> Case:
     return Case(bench.base, bench.change(changes))
 
 
-def _on(bench: Bench, before: dict[bytes, bytes | Entry | None], after: dict[bytes, bytes | Entry | None]) -> Case:
+def _on(
+    bench: Bench, before: dict[bytes, bytes | Entry | None], after: dict[bytes, bytes | Entry | None]
+) -> Case:
     """A base with something more in it, put there by a person."""
     base = bench.change(before, ai=False)
     bench.git("update-ref", "refs/heads/main", base)

@@ -218,7 +218,11 @@ def objects_borrowed_from_elsewhere(bench: Bench) -> Case:
     bench.git("init", "-q", "--bare", str(elsewhere), cwd=bench.place)
     bad = bench.change({SECRET: b"key\n"})
     objects = bench.path / ".git" / "objects"
-    kept = {bad, bench.git("rev-parse", f"{bad}^{{tree}}"), bench.git("rev-parse", f"{bad}:{SECRET.decode()}")}
+    kept = {
+        bad,
+        bench.git("rev-parse", f"{bad}^{{tree}}"),
+        bench.git("rev-parse", f"{bad}:{SECRET.decode()}"),
+    }
     for name in kept:
         (elsewhere / "objects" / name[:2]).mkdir(exist_ok=True)
         (objects / name[:2] / name[2:]).rename(elsewhere / "objects" / name[:2] / name[2:])

@@ -43,7 +43,7 @@ def two_new_files_that_collide(bench: Bench) -> Case:
     return _add(bench, b"src/two.py", b"src/Two.py")
 
 
-@attack("B-30", deny("path-collision", at="src/strasse.py".encode()))
+@attack("B-30", deny("path-collision", at=b"src/strasse.py"))
 def collision_of_a_letter_that_folds_to_two(bench: Bench) -> Case:
     """``src/straße.py`` and ``src/strasse.py``: full case folding makes one of them.
 
@@ -169,13 +169,13 @@ def newline_in_a_path(bench: Bench) -> Case:
     return _add(bench, b"src/a\nb.py")
 
 
-@attack("B-33", deny("denied-path", at=b"config/keys/a\nb\t\"c\".pem"))
+@attack("B-33", deny("denied-path", at=b'config/keys/a\nb\t"c".pem'))
 def denied_path_that_git_would_quote(bench: Bench) -> Case:
     """A name in a denied folder that git prints C-quoted, in quotes: a gate that reads such text sees no match.
 
     Denied: paths are bytes from end to end.
     """
-    return _add(bench, b"config/keys/a\nb\t\"c\".pem")
+    return _add(bench, b'config/keys/a\nb\t"c".pem')
 
 
 @attack("B-33", deny("unportable-path", at=(b"src/a\tb.py", b"src/a\rb.py", b'src/a"b.py')))

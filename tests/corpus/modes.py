@@ -109,7 +109,9 @@ def command_line(built: Built, mode: str) -> Outcome:
         return _run(built, [*common, "--range", "..".join(words(built.case))])
     if mode == PRE_PUSH:
         lines = "".join(
-            f"refs/heads/topic {new.lstrip('+')} {ref} {'0' * 40}\n" for new, ref in updates(built.case) if new
+            f"refs/heads/topic {new.lstrip('+')} {ref} {'0' * 40}\n"
+            for new, ref in updates(built.case)
+            if new
         )
         return _run(built, ["hook", "run", "pre-push", "origin", "file:///nowhere"], lines.encode())
     return _push(built)
@@ -135,14 +137,25 @@ def patch_of(built: Built) -> bytes:
         return built.case.patch
     plain = ("-c", "diff.ignoreSubmodules=none", "-c", "core.attributesFile=/dev/null")
     return built.bench.git_bytes(
-        *plain, "diff", "--binary", "--full-index", "--ignore-submodules=none", built.case.base, built.case.head
+        *plain,
+        "diff",
+        "--binary",
+        "--full-index",
+        "--ignore-submodules=none",
+        built.case.base,
+        built.case.head,
     )
 
 
 def _stage(built: Built) -> None:
     """Make the proposed tree the index, as an agent with ``git update-index`` can."""
     built.bench.git("update-ref", "refs/heads/main", built.case.base)
-    lenient = ("-c", "core.protectNTFS=false", "-c", "core.protectHFS=false")  # whoever owns the clone can say so
+    lenient = (
+        "-c",
+        "core.protectNTFS=false",
+        "-c",
+        "core.protectHFS=false",
+    )  # whoever owns the clone can say so
     built.bench.git(*lenient, "read-tree", f"{built.case.head}^{{tree}}")
 
 
@@ -227,7 +240,9 @@ def _push(built: Built) -> Outcome:
         if "remote: " not in said:
             return Outcome(refused=said)
         told = "".join(
-            line.removeprefix("remote: ").rstrip() + "\n" for line in said.splitlines() if line.startswith("remote:")
+            line.removeprefix("remote: ").rstrip() + "\n"
+            for line in said.splitlines()
+            if line.startswith("remote:")
         )
         return Outcome(code=1, printed=told.encode())
     return Outcome(code=0, printed=b"")

@@ -139,27 +139,45 @@ def slash_inside_a_component(bench: Bench) -> Case:
     """
     rows = bench.entries(f"{bench.base}:src")
     inner = bench.raw_tree([(FILE, b"../infra/x.tf", bench.object("blob", b"x\n")), *rows])
-    return Case(bench.base, bench.commit(bench.tree({b"src": Entry(FOLDER, name=inner)}, bench.base), bench.base))
+    return Case(
+        bench.base, bench.commit(bench.tree({b"src": Entry(FOLDER, name=inner)}, bench.base), bench.base)
+    )
 
 
-@attack("B-34", deny("malformed-tree", at=b"src"), modes=SEEN, staged=refused_by_git("too-short tree"), pre_receive=NOT_PACKED)
+@attack(
+    "B-34",
+    deny("malformed-tree", at=b"src"),
+    modes=SEEN,
+    staged=refused_by_git("too-short tree"),
+    pre_receive=NOT_PACKED,
+)
 def tree_that_breaks_off(bench: Bench) -> Case:
     """A tree object whose last entry is cut short.
 
     Denied: what cannot be taken apart is not guessed at.
     """
     inner = bench.object("tree", b"100644 a.py\0" + b"\x11" * 19)
-    return Case(bench.base, bench.commit(bench.tree({b"src": Entry(FOLDER, name=inner)}, bench.base), bench.base))
+    return Case(
+        bench.base, bench.commit(bench.tree({b"src": Entry(FOLDER, name=inner)}, bench.base), bench.base)
+    )
 
 
-@attack("B-34", deny("malformed-tree", at=b"src"), modes=SEEN, staged=refused_by_git("empty filename"), pre_receive=NOT_PACKED)
+@attack(
+    "B-34",
+    deny("malformed-tree", at=b"src"),
+    modes=SEEN,
+    staged=refused_by_git("empty filename"),
+    pre_receive=NOT_PACKED,
+)
 def entry_without_a_name(bench: Bench) -> Case:
     """An entry with an empty name.
 
     Denied.
     """
     inner = bench.object("tree", b"100644 \0" + b"\x11" * 20)
-    return Case(bench.base, bench.commit(bench.tree({b"src": Entry(FOLDER, name=inner)}, bench.base), bench.base))
+    return Case(
+        bench.base, bench.commit(bench.tree({b"src": Entry(FOLDER, name=inner)}, bench.base), bench.base)
+    )
 
 
 @attack("B-34", undecided("blob was expected"), modes=SEEN, pre_receive=NOT_PACKED)
@@ -188,11 +206,19 @@ def object_whose_bytes_do_not_fit_its_name(bench: Bench) -> Case:
     return Case(bench.base, head)
 
 
-@attack("B-56", deny("malformed-tree", at=b"src"), modes=(STAGED, *COMMITS), staged=refused_by_git("too-short tree"), pre_receive=NOT_PACKED)
+@attack(
+    "B-56",
+    deny("malformed-tree", at=b"src"),
+    modes=(STAGED, *COMMITS),
+    staged=refused_by_git("too-short tree"),
+    pre_receive=NOT_PACKED,
+)
 def entry_with_a_name_of_another_format(bench: Bench) -> Case:
     """A tree whose entry has an object name of 32 bytes, as in a SHA-256 repository.
 
     Denied: formats are not mixed.
     """
     inner = bench.object("tree", b"100644 a.py\0" + b"\x11" * 32)
-    return Case(bench.base, bench.commit(bench.tree({b"src": Entry(FOLDER, name=inner)}, bench.base), bench.base))
+    return Case(
+        bench.base, bench.commit(bench.tree({b"src": Entry(FOLDER, name=inner)}, bench.base), bench.base)
+    )

@@ -13,9 +13,12 @@ def _patch(bench: Bench, text: bytes) -> Case:
 
 
 def _new(path: bytes, mode: bytes = b"100644", line: bytes = b"x") -> bytes:
-    return (
-        b"diff --git a/%b b/%b\nnew file mode %b\n--- /dev/null\n+++ b/%b\n@@ -0,0 +1 @@\n+%b\n"
-        % (path, path, mode, path, line)
+    return b"diff --git a/%b b/%b\nnew file mode %b\n--- /dev/null\n+++ b/%b\n@@ -0,0 +1 @@\n+%b\n" % (
+        path,
+        path,
+        mode,
+        path,
+        line,
     )
 
 
@@ -53,7 +56,9 @@ def patch_through_a_symlink(bench: Bench) -> Case:
 
     No decision: nothing is ever written through a link.
     """
-    making = b"diff --git a/src/out b/src/out\nnew file mode 120000\n--- /dev/null\n+++ b/src/out\n@@ -0,0 +1 @@\n"
+    making = (
+        b"diff --git a/src/out b/src/out\nnew file mode 120000\n--- /dev/null\n+++ b/src/out\n@@ -0,0 +1 @@\n"
+    )
     return _patch(bench, making + b"+/tmp\n\\ No newline at end of file\n" + _new(b"src/out/x"))
 
 
@@ -92,7 +97,9 @@ def patch_that_makes_a_link(bench: Bench) -> Case:
 
     Denied as the link that it becomes.
     """
-    return _patch(bench, _new(b"src/x", b"120000", b"/etc/passwd").rstrip(b"\n") + b"\n\\ No newline at end of file\n")
+    return _patch(
+        bench, _new(b"src/x", b"120000", b"/etc/passwd").rstrip(b"\n") + b"\n\\ No newline at end of file\n"
+    )
 
 
 @attack("B-62", review("submodule", at=b"lib"), modes=ONLY)
@@ -111,7 +118,12 @@ def patch_with_a_quoted_path(bench: Bench) -> Case:
     Denied: the quotes are undone and the path is the tree's.
     """
     name = b'b/config/keys/a\\nb.pem"'
-    text = b'diff --git "a/config/keys/a\\nb.pem" "' + name + b'\nnew file mode 100644\n--- /dev/null\n+++ "' + name
+    text = (
+        b'diff --git "a/config/keys/a\\nb.pem" "'
+        + name
+        + b'\nnew file mode 100644\n--- /dev/null\n+++ "'
+        + name
+    )
     return _patch(bench, text + b"\n@@ -0,0 +1 @@\n+x\n")
 
 

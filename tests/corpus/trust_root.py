@@ -33,7 +33,11 @@ def policy_loosened_and_nothing_else(bench: Bench) -> Case:
     return Case(bench.base, bench.change({POLICY_PATH: LOOSE}))
 
 
-@attack("B-01", review("protected-path", at=POLICY_PATH), policy=b"autonomy_tier: stable\nprotect_defaults: false\n")
+@attack(
+    "B-01",
+    review("protected-path", at=POLICY_PATH),
+    policy=b"autonomy_tier: stable\nprotect_defaults: false\n",
+)
 def policy_changed_by_an_agent_of_the_highest_tier(bench: Bench) -> Case:
     """The tier is 'stable' and the default protected set is off; the agent edits the policy.
 
@@ -116,7 +120,9 @@ def composite_action_is_added(bench: Bench) -> Case:
     return Case(bench.base, bench.change({b".github/actions/gate/action.yml": b"runs: {}\n"}))
 
 
-@attack("B-02", review("protected-path", at=(b".pre-commit-config.yaml", b".husky/pre-commit", b"ci/Jenkinsfile")))
+@attack(
+    "B-02", review("protected-path", at=(b".pre-commit-config.yaml", b".husky/pre-commit", b"ci/Jenkinsfile"))
+)
 def hook_configuration_is_written(bench: Bench) -> Case:
     """Files from which pre-commit, husky and Jenkins take what they run.
 
@@ -272,7 +278,9 @@ def policy_folder_of_the_base_is_a_submodule(bench: Bench) -> Case:
 
     No decision: a repository that once had a policy folder must not fall back to the default unseen.
     """
-    base = bench.commit(bench.tree({POLICY_PATH: None, b".safeai": gitlink()}, bench.base), bench.base, ai=False)
+    base = bench.commit(
+        bench.tree({POLICY_PATH: None, b".safeai": gitlink()}, bench.base), bench.base, ai=False
+    )
     bench.git("update-ref", "refs/heads/main", base)
     return Case(base, bench.change({b"src/b.py": b"b = 1\n"}, on=base))
 

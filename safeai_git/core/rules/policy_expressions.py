@@ -20,7 +20,7 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
     if not policy.rules or not proposal.edits:
         return
     edits = [edit_facts(edit) for edit in proposal.edits]
-    facts = {"change": change_facts(proposal, context.branch), "edits": edits}
+    facts: dict[str, object] = {"change": change_facts(proposal, context.branch), "edits": edits}
     for rule in policy.rules:
         if rule.each == "change":
             yield from _ask(rule, facts, None, policy, context)

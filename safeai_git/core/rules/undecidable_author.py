@@ -17,7 +17,9 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
     """Deny (in safe mode) on protected paths, warn elsewhere."""
     if proposal.attribution.author_class != "unknown":
         return
-    protected = [edit.path for edit in proposal.edits if policy.protected.first_match_folded(edit.path)]
+    protected: list[bytes | None] = [
+        edit.path for edit in proposal.edits if policy.protected.first_match_folded(edit.path)
+    ]
     outcome = undecided(policy) if protected else Outcome.WARN
     for path in protected or [None]:
         yield Finding(

@@ -31,5 +31,9 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
                 path=edit.path,
                 message=f"the name is not portable: {problem.what}",
                 remedy="rename the file",
-                lifted_by=NOBODY if fixed else APPROVERS if outcome is Outcome.REVIEW else "the policy's 'outcomes'",
+                lifted_by=NOBODY
+                if fixed
+                else APPROVERS
+                if outcome is Outcome.REVIEW
+                else "the policy's 'outcomes'",
             )
