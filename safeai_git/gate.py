@@ -124,12 +124,26 @@ class Gate:
         return self._judge(proposal, self.trust.at(proposal.base_commit))
 
     def range(self, base: str, head: str) -> Iterator[Judgement]:
-        """Judge everything between two commits by the policy of `base`."""
+        """Judge everything between two commits by the policy of `base`.
+
+        The net change and the result of the merge are judged without the paths that only commits changed in which
+        the policy has no say: a person's large change must not count against an agent's small one beside it.
+        """
         trust = self.trust.at(base)
-        for proposal in self.reader.range(base, head):
+        touched: set[bytes] = set()
+        others: set[bytes] = set()
+        for read in self.reader.range(base, head):
+            proposal = read
+            whole = proposal.kind in ("net", "merge-result")
+            if whole and others - touched and not proposal.malformed_tree:
+                kept = tuple(edit for edit in proposal.edits if edit.path in touched or edit.path not in others)
+                proposal = replace(proposal, edits=kept)
             # What lands is replayed: the range's end and the merge result, not each step on the way.
-            tip = proposal.kind in ("net", "merge-result") or proposal.head_commit == head
-            yield self._judge(proposal, trust, replay_expected=tip)
+            tip = whole or proposal.head_commit == head
+            judged = self._judge(proposal, trust, replay_expected=tip)
+            seen = touched if trust.policy.governs(proposal.attribution.author_class) else others
+            seen.update(edit.path for edit in proposal.edits)
+            yield judged
 
     def patch(self, patch: bytes, base: str, message: str = "") -> Judgement:
         """Judge a patch on `base` by the policy there."""

@@ -18,7 +18,7 @@ from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.core.policy import Check
 from safeai_git.core.proposal import Proposal
 from safeai_git.files import read_json, write_atomically
-from safeai_git.git.materialise import materialise
+from safeai_git.git.materialise import Materialised, materialise
 from safeai_git.git.repository import Repository
 from safeai_git.sandbox import choose
 from safeai_git.sandbox.port import Backend, Job, Limits, Outcome
@@ -97,19 +97,21 @@ class Replayer:
             with scratch_directory() as scratch:
                 tree = scratch / "tree"
                 self._progress(f"writing tree {proposal.tree[:12]} for {check.name}")
-                materialise(store.read, proposal.tree, tree, size=size)
+                written = materialise(store.read, proposal.tree, tree, size=size)
                 self._progress(f"replaying {check.name}: {check.run}")
-                outcome = backend.run(self._job(check, tree), on_output=self._on_output)
+                outcome = backend.run(self._job(check, tree, written), on_output=self._on_output)
             found[check.name] = evidence = _observed(check, proposal.tree, outcome, backend)
             self._progress(f"{check.name}: {evidence.result} ({evidence.detail}, {evidence.seconds:.1f} s)")
             self._keep(evidence)
         return found
 
-    def _job(self, check: Check, tree: Path) -> Job:
+    def _job(self, check: Check, tree: Path, written: Materialised) -> Job:
         return Job(
             name=check.name,
             argv=("/bin/sh", "-c", check.run),
             tree=tree,
+            tree_entries=written.entries,
+            tree_bytes=written.bytes,
             mount_at=self._repository.root,
             environment={name: self._environ[name] for name in check.environment if name in self._environ},
             limits=Limits(wall_seconds=check.timeout_seconds, memory_bytes=check.memory_bytes),

@@ -26,9 +26,6 @@ _HEX = re.compile(rb"(?:[0-9a-f]{40}|[0-9a-f]{64})")
 _IDENTITY = re.compile(
     rb"(?P<name>[^<>\n]*?) ?<(?P<email>[^<>\n]*)> (?P<time>-?\d{1,19}) (?P<zone>[+-]\d{2,4})"
 )
-_ONE_LINE = frozenset({b"tree", b"parent", b"author", b"committer"})
-"""Headers that git reads line by line: one that goes on would end the parents for git and not for us."""
-
 _ONCE = (b"tree", b"author", b"committer", b"encoding", b"gpgsig", b"gpgsig-sha256")
 
 
@@ -185,8 +182,8 @@ def parse_commit(data: bytes) -> Commit:
     problems: list[str] = []
     headers: list[tuple[bytes, bytes]] = []
     for line in head.split(b"\n"):
-        if line.startswith(b" ") and headers and headers[-1][0] not in _ONE_LINE:
-            continue  # the continuation of a signature or a merged tag
+        # What continues a signature or a merged tag begins with a space: a header without a name, which counts only
+        # where git reads line by line, between the tree and the committer.
         key, _, value = line.partition(b" ")
         headers.append((key, value))
     if headers[0][0] != b"tree" or not _HEX.fullmatch(headers[0][1]):

@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -131,6 +132,7 @@ class Libgit2Store:
         """
         if self._merging is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="safeai-merge-"))
+            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
             odb = pygit2.Odb(os.fspath(self._scratch))
             for folder in self._folders:
                 odb.add_disk_alternate(os.fspath(folder))
