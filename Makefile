@@ -3,7 +3,7 @@ SHELL := /bin/sh
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo test check bench mutation fuzz budgets lock clean
+.PHONY: help demo test check bench corpus threat-model mutation fuzz budgets lock clean
 
 help: ## Show the words
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,6 +39,14 @@ fuzz: $(VENV)/.dev ## Feed every parser odd bytes for FUZZ_SECONDS (300)
 
 budgets: $(VENV)/.dev ## Run the tests of memory and time with the sizes of a determined attacker
 	SAFEAI_BUDGETS=full $(BIN)/python -m pytest -q tests/test_budgets.py
+
+corpus: $(VENV)/.dev ## Build the attack repositories in build/corpus
+	@rm -rf build/corpus
+	@mkdir -p build
+	@$(BIN)/python -m tests.corpus --to build/corpus
+
+threat-model: $(VENV)/.dev ## Try every attack and write the tables of docs/threat-model.md
+	@scripts/threat-model $(BIN)
 
 lock: ## Resolve the dependencies again and write the hashed locks
 	@[ -x $(BIN)/pip ] || python3 -m venv $(VENV)

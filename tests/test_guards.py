@@ -952,16 +952,27 @@ def test_B80_what_is_no_statement_of_ours(path: tuple[str, ...], value: Any) -> 
 
 
 def test_a_statement_fits_whatever_was_found() -> None:
-    many = proposal(
-        *(edit(b"denied/" + b"\xff" * 60 + b"%03d" % i) for i in range(50)), who=Attribution("ai", "x" * 900)
-    )
-    payload = verdict_of(many, policy(deny_paths=["denied/"]))
+    long = "漢".encode() * 200
+    many = proposal(*(edit(b"denied/%03d" % i + long) for i in range(50)), who=Attribution("ai", "漢" * 900))
+    payload = verdict_of(many, policy(deny_paths=["denied/"], max_edits=2))
     assert len(pae(PAYLOAD_TYPE, payload)) <= MAX_PAE
     data: Any = canonical.loads(payload, limit=MAX_PAE)
-    assert data["predicate"]["findings"]["count"] >= 100
-    assert data["predicate"]["findings"]["first"][0]["outcome"] == "deny"
+    said = data["predicate"]["findings"]
+    assert said["count"] > 50
+    assert 0 < len(said["first"]) < 8
+    assert said["first"][0]["outcome"] == "deny"
+    assert said["first"][0]["path"].startswith("denied/000漢")
+    assert len(said["first"][0]["path"]) == len(data["predicate"]["attribution"]["agent"]) == 120
     assert data["predicate"]["attribution"]["agent"].endswith("…")
-    assert len(data["predicate"]["attribution"]["agent"]) == 120
+    few = verdict_of(
+        proposal(edit(b"src/a "), edit(b"denied/a")),
+        policy(deny_paths=["denied/"], outcomes={"unportable-path": "warn"}),
+    )
+    first = canonical.loads(few, limit=MAX_PAE)["predicate"]["findings"]["first"]  # type: ignore[index,call-overload]
+    assert first == [  # the strictest first
+        {"rule": "denied-path", "outcome": "deny", "path": "denied/a"},
+        {"rule": "unportable-path", "outcome": "warn", "path": "src/a\\x20"},
+    ]
     evidence = {
         f"c{i}": CheckEvidence(f"c{i}" + "x" * 60, "passed", "", "c" * 64, isolation="I" * 500)
         for i in range(9)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 from conftest import Repo
-
 from corpus import ATTACKS
 from corpus.bench import Bench, gitlink, link
 from corpus.catalogue import rows
 from corpus.document import DOCUMENT, MARKER, ids_of
 from corpus.modes import AGENT, run_program
+
 from safeai_git.commands.session import Session
 from safeai_git.core.display import display
 

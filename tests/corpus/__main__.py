@@ -17,8 +17,12 @@ from .modes import Built, build, updates, words
 def main() -> int:
     """Build what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.corpus", description=__doc__)
-    parser.add_argument("ids", nargs="*", metavar="ID", help="rows of the catalogue, such as B-33 (default: all)")
-    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to build; must not exist")
+    parser.add_argument(
+        "ids", nargs="*", metavar="ID", help="rows of the catalogue, such as B-33 (default: all)"
+    )
+    parser.add_argument(
+        "--to", type=Path, required=True, metavar="FOLDER", help="where to build; must not exist"
+    )
     arguments = parser.parse_args()
     chosen = [one for one in ATTACKS if not arguments.ids or one.id in arguments.ids]
     if not chosen:

@@ -22,5 +22,7 @@ def rows() -> list[Row]:
     """All rows, in their order."""
     data = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8"))
     return [
-        Row(number, section["name"], *said) for section in data["section"] for number, said in section["rows"].items()
+        Row(number, section["name"], *said)
+        for section in data["section"]
+        for number, said in section["rows"].items()
     ]

@@ -59,12 +59,17 @@ def table(row: Row, ended: dict[str, str]) -> list[str]:
     for attack in (one for one in ATTACKS if one.id == row.id):
         name = f"{attack.id}-{attack.name}"
         results = {
-            mode: said for mode in attack.modes for test, said in ended.items() if test.endswith(f"[{name}-{mode}]")
+            mode: said
+            for mode in attack.modes
+            for test, said in ended.items()
+            if test.endswith(f"[{name}-{mode}]")
         }
         bad = [f"{mode} {said}" for mode, said in results.items() if said != "passed"]
         told = "**" + ", ".join(bad) + "**" if bad else _result(attack)
         lines.append(
-            _line(row.id, attack.name.replace("_", " "), ", ".join(attack.modes), told, f"test_corpus.py {name}")
+            _line(
+                row.id, attack.name.replace("_", " "), ", ".join(attack.modes), told, f"test_corpus.py {name}"
+            )
         )
     others: dict[str, list[str]] = {}
     for test, said in ended.items():
@@ -75,7 +80,9 @@ def table(row: Row, ended: dict[str, str]) -> list[str]:
         words = re.sub(r"^test_(?:B\d\d_)+", "", test.partition(" ")[2]).replace("_", " ")
         lines.append(_line(row.id, words, "", _counted(said_all), test))
     if not lines:
-        lines.append(_line(row.id, "", "", f"comes with {row.comes_with}" if row.comes_with else "**no test**", ""))
+        lines.append(
+            _line(row.id, "", "", f"comes with {row.comes_with}" if row.comes_with else "**no test**", "")
+        )
     return lines
 
 
@@ -132,7 +139,9 @@ def without_a_test(ended: Iterable[str]) -> list[str]:
 def main() -> int:
     """Run the tests and write the document."""
     recorder = Recorder()
-    pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT), str(ROOT / "tests")], plugins=[recorder])
+    pytest.main(
+        ["-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT), str(ROOT / "tests")], plugins=[recorder]
+    )
     above = DOCUMENT.read_text(encoding="utf-8").partition(MARKER)[0]
     DOCUMENT.write_text(above + MARKER + "\n" + document(recorder.ended), encoding="utf-8")
     missing = without_a_test(recorder.ended)
