@@ -205,4 +205,7 @@ def _write(index: pygit2.Index, objects: pygit2.Repository) -> tuple[str, bool]:
         del cast("Any", index.conflicts)[path]
         if ours is not None:
             index.add(ours)
-    return str(index.write_tree(objects)), not conflicts
+    try:
+        return str(index.write_tree(objects)), not conflicts
+    except pygit2.GitError as error:
+        raise RepositoryError(f"a merge cannot be computed: {error}", hint="run 'git fsck --full'") from error
