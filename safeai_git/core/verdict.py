@@ -61,12 +61,12 @@ def report(verdict: Verdict, stamp: Stamp) -> dict[str, Any]:
         },
         "attribution": {
             "class": attribution.author_class,
-            "agent": attribution.agent,
+            "agent": safe_text(attribution.agent),
             "confidence": f"{attribution.confidence:.2f}",
             "signals": [
                 {
                     "kind": one.kind,
-                    "agent": one.agent,
+                    "agent": safe_text(one.agent),
                     "class": one.author_class,
                     "evidence": safe_text(one.evidence),
                 }
@@ -91,7 +91,7 @@ def report(verdict: Verdict, stamp: Stamp) -> dict[str, Any]:
             {
                 "name": one.name,
                 "result": one.result,
-                "detail": one.detail,
+                "detail": safe_text(one.detail),
                 "command_digest": one.command_digest,
                 "tree": one.tree,
                 "milliseconds": round(one.seconds * 1000),
@@ -103,7 +103,7 @@ def report(verdict: Verdict, stamp: Stamp) -> dict[str, Any]:
         ],
         "kill_switch": {
             "state": verdict.context.kill_switch.state,
-            "reason": verdict.context.kill_switch.reason,
+            "reason": safe_text(verdict.context.kill_switch.reason),
         },
     }
 
@@ -115,7 +115,7 @@ def finding_data(finding: Finding) -> dict[str, Any]:
         "rule": finding.rule,
         "outcome": finding.outcome.word,
         **where,
-        "message": finding.message,
+        "message": safe_text(finding.message),
         "remedy": finding.remedy,
         "lifted_by": finding.lifted_by,
         "policy": finding.policy,
@@ -280,6 +280,8 @@ def needs_review_only(claim: Claim) -> bool:
 
 
 def _short(text: str) -> str:
+    """Foreign text for a statement: no control characters, no lone surrogates, bounded."""
+    text = safe_text(text)
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
 
 

@@ -1,7 +1,7 @@
 """The ways in which a built attack meets the product, derived from its commits.
 
 ``staged``: the proposed tree becomes the index. ``range``: the commits. ``patch``: the difference as a patch.
-``pre-push`` and ``pre-receive``: the hooks, on a push. Wherever git itself refuses to go along, its refusal is the
+``pre-push`` and ``pre-receive``: the hooks; a real push for at least one attack of each row. Wherever git itself refuses to go along, its refusal is the
 outcome.
 """
 
@@ -23,7 +23,7 @@ from safeai_git.core.errors import SafeAIError, WrongUse
 from safeai_git.gate import Judgement, worst
 
 from .bench import POLICY, Bench, GitRefused
-from .model import PATCH, PRE_PUSH, RANGE, STAGED, Attack, Case
+from .model import ATTACKS, PATCH, PRE_PUSH, PRE_RECEIVE, RANGE, STAGED, Attack, Case
 
 AGENT = "claude-code"
 
@@ -114,7 +114,17 @@ def command_line(built: Built, mode: str) -> Outcome:
             if new
         )
         return _run(built, ["hook", "run", "pre-push", "origin", "file:///nowhere"], lines.encode())
-    return _push(built)
+    return _push(built) if pushes_for_real(built) else _receive(built)
+
+
+def pushes_for_real(built: Built) -> bool:
+    """Whether ``pre-receive`` is a real push: the first attack of each row, and wherever the push is the attack.
+
+    For the others the hook is asked in the attacked repository itself, which saves a server, a pack and a process.
+    """
+    row = (one for one in ATTACKS if one.id == built.attack.id and PRE_RECEIVE in one.modes)
+    first = next(row, built.attack)
+    return bool(first is built.attack or built.case.updates or PRE_RECEIVE in built.attack.elsewhere)
 
 
 def words(case: Case) -> tuple[str, str]:
@@ -215,6 +225,18 @@ def run_program(
         os.chdir(here)
     assert isinstance(code, int)
     return code, printed.content
+
+
+def _receive(built: Built) -> Outcome:
+    """The hook as git would start it, in a repository that has the objects and none of the refs."""
+    bench, case = built.bench, built.case
+    bench.git("update-ref", "refs/heads/main", case.base)
+    bench.git("update-ref", "-d", "refs/heads/topic")
+    line = f"{'0' * 40} {case.head} refs/heads/topic\n"
+    try:
+        return _run(built, ["hook", "run", "pre-receive"], line.encode())
+    finally:
+        bench.git("update-ref", "refs/heads/topic", case.head)
 
 
 def _push(built: Built) -> Outcome:
