@@ -1,0 +1,1 @@
+"""Measurements against references in the same run. Nothing here is a test."""
