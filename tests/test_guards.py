@@ -34,7 +34,7 @@ from safeai_git.git.changes import DEEPEST, LONGEST, MOST_REMARKS, TreeComparer
 from safeai_git.git.content import lfs_pointer, resolve_link
 from safeai_git.git.store import Libgit2Store
 from safeai_git.keys.ed25519 import Ed25519Signer, verify
-from safeai_git.keys.keyring import Keyring
+from safeai_git.keys.keyring import MAX_BYTES, Keyring
 from safeai_git.keys.seal import seal
 from safeai_git.trust import Trust
 from safeai_git.weighing import Court, Subject, passed_checks, weigh
@@ -846,6 +846,7 @@ def test_B46_pointers(content: bytes, pointer: LfsPointer | None) -> None:
         (b"link", b"hop/../chain0", "loop"),
         (b"link", b"wide/wide/wide/wide", "loop"),
         (b"link", b"wide/wide", "inside"),
+        (b"link", b"brim", "inside"),
         (b"link", b"half/half/" + b"d/../" * 409, "inside"),
         (b"link", b"half/half/" + b"d/../" * 409 + b"d", "loop"),
     ],
@@ -859,6 +860,7 @@ def test_B42_where_a_link_leads(store: Libgit2Store, path: bytes, target: bytes,
         b"round": b"round",
         b"long": b"a" * 4097,
         b"half": b"d/../" * 819,
+        b"brim": b"d/../" * 819 + b"d",
     }
     links |= {b"chain%d" % i: b"chain%d" % (i + 1) for i in range(39)} | {
         b"chain39": b"d",
@@ -972,13 +974,13 @@ def test_a_statement_fits_whatever_was_found() -> None:
     assert len(said["first"][0]["path"]) == len(data["predicate"]["attribution"]["agent"]) == 120
     assert data["predicate"]["attribution"]["agent"].endswith("…")
     few = verdict_of(
-        proposal(edit(b"src/a "), edit(b"denied/a")),
+        proposal(edit(b"src/a."), edit(b"denied/a")),
         policy(deny_paths=["denied/"], outcomes={"unportable-path": "warn"}),
     )
     first = canonical.loads(few, limit=MAX_PAE)["predicate"]["findings"]["first"]  # type: ignore[index,call-overload]
     assert first == [  # the strictest first
         {"rule": "denied-path", "outcome": "deny", "path": "denied/a"},
-        {"rule": "unportable-path", "outcome": "warn", "path": "src/a\\x20"},
+        {"rule": "unportable-path", "outcome": "warn", "path": "src/a."},
     ]
     evidence = {
         f"c{i}": CheckEvidence(f"c{i}" + "x" * 60, "passed", "", "c" * 64, isolation="I" * 500)
@@ -1058,6 +1060,16 @@ def test_B82_one_false_signature_spoils_the_envelope() -> None:
     result = check_envelope(forged, RING, purpose="safeai-verdict", at=1, verify=verify)
     assert isinstance(result, Rejected)
     assert [refusal.reason for refusal in result.refusals] == ["bad-signature"]
+
+
+def test_B54_signers_are_read_up_to_a_bound_and_not_beyond() -> None:
+    assert Keyring.parse(b"#" * MAX_BYTES, "signers").entries == ()
+    with pytest.raises(PolicyError):
+        Keyring.parse(b"#" * (MAX_BYTES + 1), "signers")
+    unknown = [Keyring((), source=source).trusts(CI.key_id, "x", 1) for source in ("", "signers")]
+    assert [
+        str(one.message).partition("is not listed")[2] for one in unknown if isinstance(one, Refusal)
+    ] == ["", " in signers"]
 
 
 # Approvals

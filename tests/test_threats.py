@@ -162,7 +162,7 @@ def test_the_threat_model_lists_every_row_and_only_tests_that_exist() -> None:
         assert test in attacks or test in functions[file], test
         assert test.startswith(number) or number in ids_of(test)
     assert "no test" not in tables
-    assert "failed" not in tables
+    assert "failed**" not in tables
 
 
 def test_json_of_a_hostile_change_is_json(tmp_path: Path) -> None:

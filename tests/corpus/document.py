@@ -74,6 +74,7 @@ def table(row: Row, ended: dict[str, str]) -> list[str]:
     others: dict[str, list[str]] = {}
     for test, said in ended.items():
         place, _, name = test.partition("::")
+        name = name[name.find("test_") :]  # without its class
         if row.id in ids_of(name) and not name.startswith("test_attack"):
             others.setdefault(f"{Path(place).name} {name.partition('[')[0]}", []).append(said)
     for test, said_all in sorted(others.items()):
