@@ -17,7 +17,7 @@ $(VENV)/.dev: requirements/dev.lock requirements/run.lock pyproject.toml scripts
 demo: $(VENV)/.run ## Show the main job on a throw-away repository
 	@scripts/demo $(BIN)
 
-test: $(VENV)/.dev ## Run the tests; every line and branch of core/ has to be covered
+test: $(VENV)/.dev ## Run the tests, and say how much of core/ they cover
 	@scripts/test $(BIN)
 
 check: $(VENV)/.dev ## Lint, format, types, import rules, and this repository's own policy

@@ -30,7 +30,7 @@ from safeai_git.core.publickey import PublicKey
 from safeai_git.core.rules import RULE_IDS
 from safeai_git.core.trust import AllowedSigner, Refusal, TrustedKey
 from safeai_git.core.verdict import Stamp, approval, parse_statement, statement
-from safeai_git.git.changes import DEEPEST, LONGEST, MOST_REMARKS, TreeComparer
+from safeai_git.git.changes import LONGEST, MOST_REMARKS, TreeComparer
 from safeai_git.git.content import lfs_pointer, resolve_link
 from safeai_git.git.store import Libgit2Store
 from safeai_git.keys.ed25519 import Ed25519Signer, verify
@@ -760,16 +760,18 @@ def test_B34_B54_remarks_about_a_tree_end(store: Libgit2Store) -> None:
     assert TreeComparer(store).compare(unsorted, unsorted).malformations == []  # equal trees are never opened
 
 
-def test_B35_depth_and_length_end(store: Libgit2Store) -> None:
+def test_B35_depth_and_length_end(store: Libgit2Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safeai_git.git.changes.DEEPEST", 5)
+
     def nested(levels: int) -> str:
         name = tree(store, row(b"f"))
         for _ in range(levels):
             name = tree(store, folder(b"d", name))
         return name
 
-    assert TreeComparer(store).compare("", nested(DEEPEST)).malformations == []
-    deep = TreeComparer(store).compare("", nested(DEEPEST + 1))
-    assert [one.what for one in deep.malformations] == [f"more than {DEEPEST} folders deep"]
+    assert TreeComparer(store).compare("", nested(5)).malformations == []
+    deep = TreeComparer(store).compare("", nested(6))
+    assert [one.what for one in deep.malformations] == ["more than 5 folders deep"]
     assert deep.changes == []
     assert TreeComparer(store).compare("", tree(store, row(b"x" * LONGEST))).malformations == []
     long = TreeComparer(store).compare("", tree(store, row(b"x" * (LONGEST + 1))))
@@ -818,6 +820,35 @@ def test_B46_pointers(content: bytes, pointer: LfsPointer | None) -> None:
     assert lfs_pointer(content) == pointer
 
 
+@pytest.fixture(scope="module")
+def linked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Libgit2Store, str]:
+    """A tree of links, made once."""
+    folder_ = tmp_path_factory.mktemp("links") / "objects"
+    folder_.mkdir()
+    store = Libgit2Store(folder_)
+    links = {
+        b"up": b"..",
+        b"hop": b"d",
+        b"absolute": b"/etc",
+        b"git": b".git",
+        b"round": b"round",
+        b"long": b"a" * 4097,
+        b"half": b"d/../" * 819,
+        b"brim": b"d/../" * 819 + b"d",
+    }
+    links |= {b"chain%d" % i: b"chain%d" % (i + 1) for i in range(39)} | {
+        b"chain39": b"d",
+        b"wide": b"./d/.." + b"/d/.." * 680,
+    }
+    inner = tree(store, row(b"f", raw=bytes.fromhex(store.write("blob", b""))))
+    entries = [folder(b"d", inner), folder(b"broken", store.write("tree", b"x")), row(b"sub", b"160000")]
+    entries += [
+        TreeEntry(b"120000", name, bytes.fromhex(store.write("blob", to))) for name, to in links.items()
+    ]
+    root = tree(store, *sorted(entries, key=lambda one: one.name + b"/" * one.is_tree))
+    return store, root
+
+
 @pytest.mark.parametrize(
     ("path", "target", "fate"),
     [
@@ -851,27 +882,10 @@ def test_B46_pointers(content: bytes, pointer: LfsPointer | None) -> None:
         (b"link", b"half/half/" + b"d/../" * 409 + b"d", "loop"),
     ],
 )
-def test_B42_where_a_link_leads(store: Libgit2Store, path: bytes, target: bytes, fate: str) -> None:
-    links = {
-        b"up": b"..",
-        b"hop": b"d",
-        b"absolute": b"/etc",
-        b"git": b".git",
-        b"round": b"round",
-        b"long": b"a" * 4097,
-        b"half": b"d/../" * 819,
-        b"brim": b"d/../" * 819 + b"d",
-    }
-    links |= {b"chain%d" % i: b"chain%d" % (i + 1) for i in range(39)} | {
-        b"chain39": b"d",
-        b"wide": b"./d/.." + b"/d/.." * 680,
-    }
-    inner = tree(store, row(b"f", raw=bytes.fromhex(store.write("blob", b""))))
-    entries = [folder(b"d", inner), folder(b"broken", store.write("tree", b"x")), row(b"sub", b"160000")]
-    entries += [
-        TreeEntry(b"120000", name, bytes.fromhex(store.write("blob", to))) for name, to in links.items()
-    ]
-    root = tree(store, *sorted(entries, key=lambda one: one.name + b"/" * one.is_tree))
+def test_B42_where_a_link_leads(
+    linked: tuple[Libgit2Store, str], path: bytes, target: bytes, fate: str
+) -> None:
+    store, root = linked
     assert resolve_link(TreeComparer(store), root, path, target) == fate
 
 
@@ -988,6 +1002,22 @@ def test_a_statement_fits_whatever_was_found() -> None:
     }
     with pytest.raises(FormatError):
         verdict_of(evidence=evidence)
+
+
+def test_a_statement_is_filled_to_the_last_byte() -> None:
+    """Findings are cut as soon as there is one byte too many, and not before."""
+    layer = policy(deny_paths=["denied/"])
+    edits = [edit(b"denied/%d" % i + "漢".encode() * 103 + b"y" * 90) for i in range(8)]
+
+    def made(letters: int) -> tuple[int, int]:
+        payload = verdict_of(proposal(*edits, who=Attribution("ai", "x" * letters)), layer)
+        said: Any = canonical.loads(payload, limit=MAX_PAE)
+        return len(pae(PAYLOAD_TYPE, payload)), len(said["predicate"]["findings"]["first"])
+
+    size, shown = made(1)
+    assert (shown, 1 <= MAX_PAE - size < 119) == (8, True), size
+    assert made(1 + MAX_PAE - size) == (MAX_PAE, 8)
+    assert made(2 + MAX_PAE - size)[1] == 7
 
 
 # Envelopes
