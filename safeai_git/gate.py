@@ -136,7 +136,9 @@ class Gate:
             proposal = read
             whole = proposal.kind in ("net", "merge-result")
             if whole and others - touched and not proposal.malformed_tree:
-                kept = tuple(edit for edit in proposal.edits if edit.path in touched or edit.path not in others)
+                kept = tuple(
+                    edit for edit in proposal.edits if edit.path in touched or edit.path not in others
+                )
                 proposal = replace(proposal, edits=kept)
             # What lands is replayed: the range's end and the merge result, not each step on the way.
             tip = whole or proposal.head_commit == head

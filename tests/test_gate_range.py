@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from conftest import Repo
 
 
@@ -52,3 +53,17 @@ def test_the_result_of_the_merge_leaves_out_the_same_paths(governed: Repo) -> No
     code, rows = judged(governed, "main..topic")
     assert code == 0
     assert [edit["path"] for edit in rows["merge-result"]["edits"]["paths"]] == ["src/b.py"]  # type: ignore[index]
+
+
+def test_a_patch_is_replayed_like_any_other_change(governed: Repo) -> None:
+    policy = governed.path / ".safeai" / "policy.yaml"
+    policy.write_text(policy.read_text() + "checks: [{name: unit, run: grep -q 2 src/a.py}]\n")
+    governed.commit("a check")
+    governed.write("src/a.py", "a = 2\n")
+    patch = governed.git_bytes("diff").decode()
+    governed.git("checkout", "-q", "--", ".")
+    done = governed.safeai("check", "--patch", "-", "--agent", "codex", "--no-sign", stdin=patch)
+    if "no usable sandbox" in done.both:
+        pytest.skip("no sandbox here")
+    assert done.code == 0, done.both
+    assert "check unit: passed" in done.out

@@ -21,7 +21,7 @@ from safeai_git.git.content import EditReader
 from safeai_git.git.history import commits_between, merge_bases, merged_tree, recomputed_merge
 from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.repository import Repository
-from safeai_git.git.store import read_commit
+from safeai_git.git.store import Libgit2Store, read_commit
 
 _LARGEST_UNPACKED = 128 * 1024 * 1024
 _BINARY = re.compile(rb"^(?:literal|delta) ([0-9]{1,18})\r?$", re.MULTILINE)
@@ -174,6 +174,12 @@ class ProposalReader:
             environment=self._origin.environment,
             claimed_agent=self._origin.claimed_agent,
         )
+        if isinstance(self._store, Libgit2Store):
+            # A replay wants the objects of the patch later on: they stay as long as the store does.
+            scratch = self._store.borrow_scratch()
+            tree = _apply(self._repository, patch, base_tree, scratch)
+            self._store.borrow(scratch / "objects")
+            return self._between("patch", base_tree, tree, self._attribute(metadata), base_commit=base)
         with tempfile.TemporaryDirectory(prefix="safeai-patch-") as folder:
             scratch = Path(folder)
             tree = _apply(self._repository, patch, base_tree, scratch)

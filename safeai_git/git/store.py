@@ -125,6 +125,16 @@ class Libgit2Store:
                 hint="check free space and permissions of the folder",
             ) from error
 
+    def borrow_scratch(self) -> Path:
+        """A folder that is there as long as this store is."""
+        folder = Path(tempfile.mkdtemp(prefix="safeai-scratch-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def borrow(self, object_directory: Path) -> None:
+        """Read objects of another folder too; a name is the hash of its content, so it may be any."""
+        self._odb.add_disk_alternate(os.fspath(object_directory))
+
     def merging_repository(self) -> pygit2.Repository:
         """A repository of nothing but these objects, in which merges are computed.
 
