@@ -43,7 +43,13 @@ _DROPPED = (
     "OPENCODE",
     "AIDER",
     "CLINE",
+    "COVERAGE_",
 )
+
+# A worker is measured from within; what it starts is not: a program under test runs as users run it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for _name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
+        del os.environ[_name]
 
 
 @pytest.fixture(scope="session")

@@ -657,6 +657,27 @@ def test_B55_what_git_would_not_have_committed(
     assert all(word in problem for word, problem in zip(words, problems, strict=True))
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["klingon", "idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "hex", "a\0b", ""],
+)
+def test_B55_only_character_sets_are_encodings(name: str) -> None:
+    """What Python calls an encoding and git does not would give another message than the one that git shows."""
+    lines = (TREE, AUTHOR, COMMITTER, b"encoding " + name.encode())
+    commit = parse_commit(raw_commit(*lines, message=b"\\x41 xn--a-\xff"))
+    assert any("is not known" in problem for problem in commit.problems)
+    assert commit.text == "\\x41 xn--a-\ufffd"
+
+
+@pytest.mark.parametrize(
+    "name", ["UTF-8", "latin-1", "ISO-8859-15", "cp1252", "EUC-JP", "Shift_JIS", "koi8-r"]
+)
+def test_a_declared_character_set_is_read(name: str) -> None:
+    lines = (TREE, AUTHOR, COMMITTER, b"encoding " + name.encode())
+    commit = parse_commit(raw_commit(*lines, message="A".encode(name)))
+    assert (commit.text, commit.problems) == ("A", ())
+
+
 def test_B55_of_two_the_first_counts_as_in_git() -> None:
     second = AUTHOR.replace(b"author A", b"author B")
     commit = parse_commit(raw_commit(TREE, AUTHOR, COMMITTER, second))

@@ -7,6 +7,7 @@ and no honest git wrote them). Source of the formats: git, ``tree-walk.c``, ``fs
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ _HEX = re.compile(rb"(?:[0-9a-f]{40}|[0-9a-f]{64})")
 _IDENTITY = re.compile(
     rb"(?P<name>[^<>\n]*?) ?<(?P<email>[^<>\n]*)> (?P<time>-?\d{1,19}) (?P<zone>[+-]\d{2,4})"
 )
+_CHARACTER_SET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_:.-]{0,40}")
+_NO_CHARACTER_SET = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape"})
 _ONCE = (b"tree", b"author", b"committer", b"encoding", b"gpgsig", b"gpgsig-sha256")
 
 
@@ -156,10 +159,23 @@ class Commit(NamedTuple):
     @property
     def text(self) -> str:
         """The message decoded; bytes that do not fit become replacement characters."""
-        try:
-            return self.message.decode(self.encoding, "replace")
-        except LookupError:
-            return self.message.decode("utf-8", "replace")
+        return self.message.decode(_codec(self.encoding) or "utf-8", "replace")
+
+
+def _codec(encoding: str) -> str | None:
+    """Python's name for a character set that a commit may declare; ``None`` for what is none.
+
+    Python calls more things an encoding than git does: escapes, domain names (their decoders take quadratic time) and
+    one that always fails. They would make us read another message than git shows.
+    """
+    if not _CHARACTER_SET.fullmatch(encoding):
+        return None
+    try:
+        found = codecs.lookup(encoding)
+        b"a".decode(found.name, "replace")  # what turns bytes into bytes, or always fails, is refused here
+    except (LookupError, UnicodeError):
+        return None
+    return None if found.name in _NO_CHARACTER_SET else found.name
 
 
 def _identity(value: bytes) -> Identity | None:
@@ -216,12 +232,13 @@ def parse_commit(data: bytes) -> Commit:
         if not who
     ]
     encoding = values.get(b"encoding", b"utf-8").decode("ascii", "replace")
-    try:
-        message.decode(encoding)
-    except LookupError:
+    codec = _codec(encoding)
+    if codec is None:
         problems.append(f"the encoding {encoding!r} is not known")
-    except UnicodeDecodeError:
-        if b"encoding" in values:
+    elif b"encoding" in values:
+        try:
+            message.decode(codec)
+        except UnicodeError:
             problems.append(f"the message is not in the declared encoding {encoding!r}")
     return Commit(
         tree=headers[0][1].decode(),
