@@ -1,0 +1,333 @@
+"""The Governor's settings: environment variables, each named once, with its meaning.
+
+`VARIABLES` is the one list: manifests, Compose files and documentation are compared with it. A value that makes no
+sense stops the start and is named; a variable of ours that is not in the list is taken for a slip of the pen and
+stops it too. Secrets may stand in a file: ``NAME_FILE`` instead of ``NAME``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from safeai_git.core.errors import WrongUse
+
+PREFIX = "SAFEAI_"
+_MOST_SECRET_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable.
+
+    Attributes:
+        name: As it is set.
+        field: The attribute of `Settings` that it fills.
+        meaning: A sentence for the documentation.
+        default: What holds where it is not set, as it would be written.
+        read: Turns the text into the value; raises `ValueError` with what is wrong.
+        secret: Never shown; may stand in a file that ``NAME_FILE`` names.
+    """
+
+    name: str
+    field: str
+    meaning: str
+    default: str
+    read: Callable[[str], object]
+    secret: bool = False
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError("it is 'on' or 'off'")
+    return text == "on"
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"it is one of {', '.join(allowed)}")
+        return text
+
+    return read
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text[:12]) <= high:
+            raise ValueError(f"it is a whole number from {low:,} to {high:,}")
+        return int(text)
+
+    return read
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _url(text: str) -> str:
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        raise ValueError("it is an https:// address; http:// only for this machine itself")
+    return text
+
+
+def _origin(text: str) -> str:
+    if text and (any(one.isspace() for one in text) or "+" in text or "://" in text):
+        raise ValueError("it is a name such as governor.example/safeai, without a scheme, blanks or '+'")
+    return text
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(one.strip()) for one in text.split(",") if one.strip())
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable("SAFEAI_ENABLE", "enabled", "'off' starts with the global kill switch engaged.", "on", _switch),
+    Variable("SAFEAI_DATA_DIR", "data_dir", "Folder of the audit log and the keys.", ".", Path),
+    Variable(
+        "SAFEAI_CONFIG_DIR",
+        "config_dir",
+        "Folder of policy.yaml, the organisation's first policy.",
+        "/app/config",
+        Path,
+    ),
+    Variable(
+        "SAFEAI_LOG_LEVEL",
+        "log_level",
+        "DEBUG, INFO, WARNING or ERROR.",
+        "INFO",
+        _one_of("DEBUG", "INFO", "WARNING", "ERROR"),
+    ),
+    Variable(
+        "SAFEAI_HOST",
+        "host",
+        "Address to listen on. Without any authentication only a loopback address is taken.",
+        "",
+        str,
+    ),
+    Variable("SAFEAI_PORT", "port", "TCP port.", "8000", _number(0, 65_535)),
+    Variable("SAFEAI_KEY_ID", "key_id", "Name of the signing key in DATA_DIR/keys.", "default", str),
+    Variable(
+        "SAFEAI_LOG_ORIGIN",
+        "log_origin",
+        "Name of the log on its checkpoints; it must never change.",
+        "",
+        _origin,
+    ),
+    Variable(
+        "SAFEAI_DATABASE_URL",
+        "database_url",
+        "PostgreSQL to keep the log in; empty for the file audit.log.",
+        "",
+        str,
+        secret=True,
+    ),
+    Variable("SAFEAI_WITNESS_POLICY", "witness_policy", "File with the C2SP witness policy.", "", _path),
+    Variable(
+        "SAFEAI_JWT_ALGORITHM",
+        "jwt_algorithm",
+        "The only algorithm that tokens of our own may have.",
+        "HS256",
+        _one_of("HS256", "RS256", "EdDSA"),
+    ),
+    Variable(
+        "SAFEAI_JWT_SECRET", "jwt_secret", "Secret of HS256 tokens, 32 bytes or more.", "", str, secret=True
+    ),
+    Variable("SAFEAI_JWT_PUBLIC_KEY", "jwt_public_key", "PEM of RS256 or EdDSA tokens.", "", str),
+    Variable(
+        "SAFEAI_JWT_PRIVATE_KEY",
+        "jwt_private_key",
+        "PEM to issue tokens with; serving does not need it.",
+        "",
+        str,
+        secret=True,
+    ),
+    Variable("SAFEAI_JWT_JWKS_URL", "jwt_jwks_url", "Where the public keys are, instead.", "", _url),
+    Variable("SAFEAI_JWT_ISSUER", "jwt_issuer", "Issuer of tokens of our own.", "safeai-governor", str),
+    Variable("SAFEAI_JWT_AUDIENCE", "jwt_audience", "Audience that they must name.", "safeai-governor", str),
+    Variable(
+        "SAFEAI_JWT_LEEWAY_SECONDS",
+        "jwt_leeway_seconds",
+        "By how much the clock of an issuer may differ.",
+        "30",
+        _number(0, 300),
+    ),
+    Variable(
+        "SAFEAI_OIDC_RULES",
+        "oidc_rules",
+        "File that says which CI jobs may ask for what, by the claims of their tokens.",
+        "",
+        _path,
+    ),
+    Variable("SAFEAI_TLS_CERT", "tls_cert", "Certificate chain of the server (PEM).", "", _path),
+    Variable("SAFEAI_TLS_KEY", "tls_key", "Its private key (PEM).", "", _path),
+    Variable("SAFEAI_TLS_CLIENT_CA", "tls_client_ca", "Authority of client certificates (PEM).", "", _path),
+    Variable(
+        "SAFEAI_CERTIFICATE_RULES",
+        "certificate_rules",
+        "File that says which client certificate may ask for what.",
+        "",
+        _path,
+    ),
+    Variable(
+        "SAFEAI_TRUSTED_PROXIES",
+        "trusted_proxies",
+        "Networks of the ingress whose client certificate headers count.",
+        "",
+        _networks,
+    ),
+    Variable(
+        "SAFEAI_MAX_BODY_BYTES",
+        "max_body_bytes",
+        "Largest body of a request.",
+        "8388608",
+        _number(65_536, 268_435_456),
+    ),
+    Variable("SAFEAI_MAX_BATCH", "max_batch", "Most verdicts of one request.", "1000", _number(1, 10_000)),
+    Variable(
+        "SAFEAI_MAX_OUTSTANDING",
+        "max_outstanding",
+        "Entries that may wait to become durable; past it the answer is 503.",
+        "4096",
+        _number(1, 1_000_000),
+    ),
+    Variable(
+        "SAFEAI_REQUESTS_PER_MINUTE",
+        "requests_per_minute",
+        "Most requests of one subject in a minute; 0 for no limit.",
+        "6000",
+        _number(0, 10_000_000),
+    ),
+    Variable(
+        "SAFEAI_LEASE_SECONDS",
+        "lease_seconds",
+        "Age at which a kill-switch lease counts for nothing.",
+        "900",
+        _number(10, 86_400),
+    ),
+    Variable(
+        "SAFEAI_RELEASE_NEEDS_SECOND_PERSON",
+        "release_needs_second_person",
+        "'on': whoever engaged a kill switch cannot release it.",
+        "off",
+        _switch,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one Governor; see `VARIABLES` for each."""
+
+    enabled: bool
+    data_dir: Path
+    config_dir: Path
+    log_level: str
+    host: str
+    port: int
+    key_id: str
+    log_origin: str
+    database_url: str
+    witness_policy: Path | None
+    jwt_algorithm: str
+    jwt_secret: str
+    jwt_public_key: str
+    jwt_private_key: str
+    jwt_jwks_url: str
+    jwt_issuer: str
+    jwt_audience: str
+    jwt_leeway_seconds: int
+    oidc_rules: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
+    tls_client_ca: Path | None
+    certificate_rules: Path | None
+    trusted_proxies: tuple[Network, ...]
+    max_body_bytes: int
+    max_batch: int
+    max_outstanding: int
+    requests_per_minute: int
+    lease_seconds: int
+    release_needs_second_person: bool
+
+    def __repr__(self) -> str:
+        """Without the secrets: this ends up in logs."""
+        hidden = {variable.field for variable in VARIABLES if variable.secret}
+        values = ((one.name, getattr(self, one.name)) for one in fields(self))
+        shown = (f"{name}={'***' if name in hidden and value else repr(value)}" for name, value in values)
+        return f"Settings({', '.join(shown)})"
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the settings from an environment.
+
+    Raises:
+        WrongUse: A variable's value makes no sense, is given twice, or the variable is none of ours.
+    """
+    _refuse_strangers(environ)
+    values: dict[str, object] = {}
+    for variable in VARIABLES:
+        text = _text(variable, environ)
+        try:
+            values[variable.field] = variable.read(text)
+        except ValueError as error:
+            shown = "its value" if variable.secret else repr(text[:80])
+            raise WrongUse(f"{variable.name} cannot be {shown}: {error}") from None
+    settings = Settings(**values)  # type: ignore[arg-type]  # the table above fills every field, and a test says so
+    _refuse_contradictions(settings)
+    return settings
+
+
+def _text(variable: Variable, environ: Mapping[str, str]) -> str:
+    given = environ.get(variable.name)
+    place = environ.get(f"{variable.name}_FILE") if variable.secret else None
+    if place is None:
+        return variable.default if given is None else given.strip()
+    if given is not None:
+        raise WrongUse(
+            f"{variable.name} and {variable.name}_FILE are both set", hint="keep the one that you mean"
+        )
+    try:
+        with Path(place).open(encoding="utf-8") as file:
+            text = file.read(_MOST_SECRET_BYTES + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUse(f"{variable.name}_FILE cannot be read: {error}") from None
+    if len(text) > _MOST_SECRET_BYTES:
+        raise WrongUse(f"{variable.name}_FILE holds more than {_MOST_SECRET_BYTES:,} characters")
+    return text.strip()
+
+
+def _refuse_strangers(environ: Mapping[str, str]) -> None:
+    known = {variable.name for variable in VARIABLES}
+    known |= {f"{variable.name}_FILE" for variable in VARIABLES if variable.secret}
+    for name in sorted(environ):
+        # Kubernetes sets SAFEAI_…_SERVICE_HOST and the like for a Service whose name begins so.
+        if name.startswith(PREFIX) and name not in known and "_SERVICE_" not in name and "_PORT_" not in name:
+            near = difflib.get_close_matches(name, known, 1)
+            raise WrongUse(
+                f"{name} is no setting of the Governor", hint=f"did you mean {near[0]}?" if near else ""
+            )
+
+
+def _refuse_contradictions(settings: Settings) -> None:
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise WrongUse("SAFEAI_TLS_CERT and SAFEAI_TLS_KEY need each other")
+    if settings.tls_client_ca and not settings.tls_cert:
+        raise WrongUse(
+            "SAFEAI_TLS_CLIENT_CA needs SAFEAI_TLS_CERT: clients are asked for theirs by our own TLS"
+        )
+    if settings.jwt_public_key and settings.jwt_jwks_url:
+        raise WrongUse(
+            "SAFEAI_JWT_PUBLIC_KEY and SAFEAI_JWT_JWKS_URL are both set: keep the one that you mean"
+        )
