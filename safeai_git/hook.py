@@ -133,9 +133,9 @@ def _keep(session: Session, judged: list[Judgement]) -> None:
         )
         return
     sealer = Sealer(session.repository, signer)
-    for one in judged:
-        if one.verdict.proposal.tree and not sealer.has(one):  # what cannot be taken apart has no tree
-            sealer.keep(one, sealer.seal(one))
+    # what cannot be taken apart has no tree
+    unsigned = [one for one in judged if one.verdict.proposal.tree and not sealer.has(one)]
+    sealer.keep_all((one, sealer.seal(one)) for one in unsigned)
 
 
 def _pre_push(session: Session, arguments: Sequence[str]) -> int:

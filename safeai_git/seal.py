@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from safeai_git.client.spool import Spool
@@ -71,24 +72,29 @@ class Sealer:
         )
 
     def keep(self, judgement: Judgement, sealed: Sealed) -> None:
-        """Store a signed verdict: its report, its note, and its place in the spool if there is a Governor.
+        """Store one signed verdict; see `keep_all`."""
+        self.keep_all([(judgement, sealed)])
+
+    def keep_all(self, verdicts: Iterable[tuple[Judgement, Sealed]]) -> None:
+        """Store signed verdicts: the report of each, its place in the spool if there is a Governor, and its note.
 
         The note stands on the commit and on its tree, so that it is found again after an amend or a squash; a change
-        without a commit has only the tree.
+        without a commit has only the tree. All notes are added in one update, after everything else is stored.
 
         Raises:
-            StorageError: Something could not be written; what was stored before is whole.
+            StorageError: Something could not be written; what was stored before is whole, and of the notes none is.
         """
-        proposal = judgement.verdict.proposal
-        data = canonical.dumps(report(judgement.verdict, judgement.stamp))
-        write_atomically(
-            self._repository.private_directory / "reports" / f"{sealed.report_digest}.json", data
-        )
-        line = sealed.envelope.format()
-        if judgement.trust.policy.governor is not None:
-            Spool(self._repository.private_directory / "spool").add(sealed.envelope)
-        for name in filter(None, (proposal.head_commit, proposal.tree)):
-            self._notes.add(name, [line])
+        private = self._repository.private_directory
+        notes: dict[str, list[bytes]] = {}
+        for judgement, sealed in verdicts:
+            data = canonical.dumps(report(judgement.verdict, judgement.stamp))
+            write_atomically(private / "reports" / f"{sealed.report_digest}.json", data)
+            if judgement.trust.policy.governor is not None:
+                Spool(private / "spool").add(sealed.envelope)
+            proposal = judgement.verdict.proposal
+            for name in filter(None, (proposal.head_commit, proposal.tree)):
+                notes.setdefault(name, []).append(sealed.envelope.format())
+        self._notes.add_all(notes)
 
     def approve(self, judgement: Judgement, reason: str) -> Envelope:
         """Sign an approval of exactly this change and keep it on its tree."""

@@ -118,12 +118,9 @@ def _sign(session: Session, judged: list[Judgement], sign: bool | None) -> list[
         session.note("safeai-git: not signed: no key is configured ('safeai-git keys generate' makes one)")
         return []
     sealer = Sealer(session.repository, signer)
-    signed: list[str] = []
-    for one in governed:
-        sealed = sealer.seal(one)
-        sealer.keep(one, sealed)
-        signed.append(sealed.envelope.digest)
-    return signed
+    verdicts = [(one, sealer.seal(one)) for one in governed]
+    sealer.keep_all(verdicts)
+    return [sealed.envelope.digest for _, sealed in verdicts]
 
 
 def _data(session: Session, one: Judgement) -> dict[str, Any]:

@@ -11,15 +11,13 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from safeai_git.core.errors import FormatError, RepositoryError, StorageError
-from safeai_git.core.objects import TreeEntry, format_tree, parse_tree, tree_order
+from safeai_git.git.notes_tree import LARGEST_NOTE, entries, with_lines
+from safeai_git.git.plumbing import GitFailed
 from safeai_git.git.repository import NOTES_REF, REMOTE_NOTES, Repository
-from safeai_git.git.store import read_commit, read_tree
-
-LARGEST_NOTE = 4 * 1024 * 1024
-"""Bytes of one note above which it is left unread."""
+from safeai_git.git.store import read_commit
 
 MOST_ENTRIES = 1_000_000
 """Entries of all trees of the notes together; equal subtrees count each time, or a tree could be a bomb."""
@@ -54,80 +52,109 @@ class Notes:
         """Names of all objects that have a note."""
         yield from self._found()
 
-    def add(self, name: str, new: list[bytes]) -> None:
-        """Add lines to the note on an object; lines that stand there already stay as they are.
+    def add(self, name: str, new: Collection[bytes]) -> None:
+        """Add lines to the note on an object; see `add_all`."""
+        self.add_all({name: new})
+
+    def add_all(self, new: Mapping[str, Collection[bytes]]) -> None:
+        """Add lines to the notes on many objects in one update: all of them are there afterwards, or none.
+
+        Lines that stand there already stay as they are.
+
+        Args:
+            new: Lines by the name of the object that they are about.
 
         Raises:
             StorageError: The ref could not be moved, because others kept moving it or because of the disk.
         """
+        self._until_it_moved(lambda: self._try_to_add(new))
+
+    def join(self, tip: str) -> None:
+        """Bring every line of another history of these notes into our own, and that history with it.
+
+        What ``git notes merge --strategy=cat_sort_uniq`` does, but for one thing: git moves the ref to its result
+        whatever it points to by then (``builtin/notes.c``, ``merge``), and a verdict that another process kept
+        meanwhile would be gone. Here the ref moves only from the value that was read.
+
+        Args:
+            tip: The commit of the other notes.
+
+        Raises:
+            StorageError: As for `add_all`.
+        """
+        self._until_it_moved(lambda: self._try_to_join(tip))
+
+    def _until_it_moved(self, attempt: Callable[[], bool]) -> None:
         try:
-            for attempt in range(_TRIES):
-                if self._try_to_add(name, new):
+            for number in range(_TRIES):
+                if attempt():
+                    self._index = None
                     return
-                time.sleep(random.uniform(0.0, 0.01 * (attempt + 1)))  # noqa: S311 - spreads writers, keeps no secret
-        except RepositoryError as error:
+                time.sleep(random.uniform(0.0, 0.01 * (number + 1)))  # noqa: S311 - spreads writers, keeps no secret
+        except (RepositoryError, FormatError) as error:
             raise StorageError(
                 f"the verdict could not be stored in {self._ref}: {error.message}",
                 hint="check free space and permissions of the repository's .git folder",
             ) from error
+        lock = self._repository.common_directory / f"{self._ref}.lock"
+        if lock.exists():
+            raise StorageError(
+                f"{lock} has been there for {_TRIES} attempts to move {self._ref}",
+                hint="if no git is running here, one was killed and left it behind: delete it, then try again",
+            )
         raise StorageError(
             f"{self._ref} kept changing under {_TRIES} attempts to add to it", hint="try again"
         )
 
-    def _try_to_add(self, name: str, new: list[bytes]) -> bool:
-        store = self._repository.store
+    def _try_to_add(self, new: Mapping[str, Collection[bytes]]) -> bool:
         old = self._repository.ref(self._ref)
-        there = {line for blob in self._of([old]).get(name, ()) for line in self._read(blob)}
-        if there.issuperset(new):
+        before = read_commit(self._repository.store, old).tree if old else ""
+        tree = with_lines(self._repository.store, before, new)
+        return tree == before or self._move(tree, old)
+
+    def _try_to_join(self, theirs: str) -> bool:
+        old = self._repository.ref(self._ref)
+        if old == theirs or (old and self._is_ancestor(theirs, old)):
             return True
-        blob = store.write("blob", b"".join(line + b"\n" for line in sorted(there.union(new))))
-        root = self._with_note(read_commit(store, old).tree if old else "", name, blob)
-        commit = store.write("commit", self._commit(root, old))
-        self._index = None
+        ours, others = self._of([old]), self._of([theirs])
+        forward = not old or self._is_ancestor(old, theirs)
+        if forward and not self._missing(ours, others):
+            return self._repository.update_ref(self._ref, theirs, old)
+        before = read_commit(self._repository.store, old).tree if old else ""
+        return self._move(
+            with_lines(self._repository.store, before, self._missing(others, ours)), old, theirs
+        )
+
+    def _missing(self, there: dict[str, list[str]], here: dict[str, list[str]]) -> dict[str, set[bytes]]:
+        """The lines of some notes that others do not have."""
+        found: dict[str, set[bytes]] = {}
+        for name, blobs in there.items():
+            known = here.get(name, [])
+            if set(blobs) - set(known):
+                lines = {line for blob in blobs for line in self._read(blob)}
+                lines -= {line for blob in known for line in self._read(blob)}
+                if lines:
+                    found[name] = lines
+        return found
+
+    def _is_ancestor(self, one: str, other: str) -> bool:
+        try:
+            self._repository.git(["merge-base", "--is-ancestor", one, other])
+        except GitFailed as error:
+            if error.status == 1:  # git-merge-base(1): it is not
+                return False
+            raise
+        return True
+
+    def _move(self, tree: str, old: str, *joined: str) -> bool:
+        commit = self._repository.store.write("commit", self._commit(tree, [old, *joined]))
         return self._repository.update_ref(self._ref, commit, old)
 
-    def _with_note(self, root: str, name: str, blob: str) -> str:
-        """Put a note into the tree: two digits of the object's name for the folder, the rest for the entry.
-
-        Git reads any mixture of such layouts; every other place of the same note is taken out.
-        """
-        folder, rest = name[:2].encode(), name[2:].encode()
-        entries = [entry for entry in self._entries(root) if entry.name != name.encode()]
-        inner = next((entry for entry in entries if entry.name == folder and entry.is_tree), None)
-        below = self._without(self._entries(inner.id) if inner else [], rest)
-        below.append(TreeEntry(b"100644", rest, bytes.fromhex(blob)))
-        written = self._write_tree(below)
-        entries = [entry for entry in entries if entry is not inner]
-        entries.append(TreeEntry(b"40000", folder, bytes.fromhex(written)))
-        return self._write_tree(entries)
-
-    def _without(self, entries: list[TreeEntry], rest: bytes) -> list[TreeEntry]:
-        """Take a note out of a folder, and out of the deeper ones that git makes when there are very many."""
-        kept: list[TreeEntry] = []
-        for entry in entries:
-            if entry.name == rest:
-                continue
-            if entry.is_tree and len(entry.name) == 2 and rest.startswith(entry.name):
-                inner = self._without(self._entries(entry.id), rest[len(entry.name) :])
-                if inner:
-                    written = self._write_tree(inner)
-                    kept.append(TreeEntry(b"40000", entry.name, bytes.fromhex(written)))
-            else:
-                kept.append(entry)
-        return kept
-
-    def _write_tree(self, entries: list[TreeEntry]) -> str:
-        return self._repository.store.write("tree", format_tree(sorted(entries, key=tree_order)))
-
-    def _entries(self, tree: str) -> list[TreeEntry]:
-        store = self._repository.store
-        return parse_tree(read_tree(store, tree), store.hash_size) if tree else []
-
-    def _commit(self, tree: str, parent: str) -> bytes:
+    def _commit(self, tree: str, parents: list[str]) -> bytes:
         moment = int(time.time())
         who = f"safeai-git <safeai-git@localhost> {moment} +0000"
-        parents = f"parent {parent}\n" if parent else ""
-        return f"tree {tree}\n{parents}author {who}\ncommitter {who}\n\nNotes added by safeai-git\n".encode()
+        named = "".join(f"parent {parent}\n" for parent in parents if parent)
+        return f"tree {tree}\n{named}author {who}\ncommitter {who}\n\nNotes added by safeai-git\n".encode()
 
     def _read(self, blob: str) -> list[bytes]:
         store = self._repository.store
@@ -156,16 +183,16 @@ class Notes:
         while pending:
             tree, prefix = pending.pop()
             try:
-                entries = self._entries(tree)
+                here = entries(self._repository.store, tree)
             except FormatError:
                 continue
-            left -= len(entries)
+            left -= len(here)
             if left < 0:
                 raise RepositoryError(
                     f"the notes hold more than {MOST_ENTRIES:,} entries",
                     hint=f"look at what made {self._ref} so large; 'git update-ref -d {self._ref}' starts it afresh",
                 )
-            for entry in entries:
+            for entry in here:
                 name = prefix + entry.name
                 if not _HEX.issuperset(entry.name):
                     continue

@@ -10,6 +10,7 @@ import os
 import subprocess
 
 from safeai_git.core.errors import FormatError, StorageError
+from safeai_git.git.notes import Notes
 from safeai_git.git.plumbing import git_program
 from safeai_git.git.repository import NOTES_REF, REMOTE_NOTES, Repository
 
@@ -31,7 +32,9 @@ def fetch_notes(repository: Repository, remote: str) -> bool:
         raise StorageError(
             f"notes could not be fetched from '{remote}': {said}", hint="'git fetch' tells more"
         )
-    _join(repository, target)
+    tip = repository.ref(target)
+    if tip:
+        Notes(repository).join(tip)
     return True
 
 
@@ -53,21 +56,6 @@ def push_notes(repository: Repository, remote: str) -> None:
         fetch_notes(repository, remote)
     raise StorageError(
         f"notes could not be pushed to '{remote}': {said}", hint=f"try again: git push {remote} {NOTES_REF}"
-    )
-
-
-def _join(repository: Repository, other: str) -> None:
-    """Bring every line of another notes ref into our own."""
-    own = repository.ref(NOTES_REF)
-    theirs = repository.ref(other)
-    if not theirs or own == theirs:
-        return
-    if not own and repository.update_ref(NOTES_REF, theirs, ""):
-        return
-    repository.git(
-        ["notes", "--ref", NOTES_REF, "merge", "--quiet", "--strategy=cat_sort_uniq", other],
-        extra=dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "safeai-git")
-        | dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "safeai-git@localhost"),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError
 from safeai_git.core.objects import TreeEntry, parse_tree
-from safeai_git.git.notes import LARGEST_NOTE
+from safeai_git.git.notes_tree import LARGEST_NOTE
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import ObjectStore, read_commit, read_tree
 
