@@ -94,6 +94,26 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 SAME: dict[tuple[str, str], str] = {
     (
+        "core/wildmatch.py",
+        "_parse: `len(components) > 1` dropped from `len(components) > 1 and (not components[0].tokens)`",
+    ): "a single component is never empty: the empty pattern is refused before",
+    (
+        "core/wildmatch.py",
+        "_parse: `len(components) > 1` becomes `len(components) >= 1`",
+    ): "the same",
+    (
+        "core/wildmatch.py",
+        "_refuse_odd_bracket: `byte > 127` becomes `byte >= 127`",
+    ): "DEL is a control character, which no pattern holds",
+    (
+        "core/wildmatch.py",
+        "first_match_folded: `not self._twins` is always true",
+    ): "a shortcut: made again, the twins are the same",
+    (
+        "core/policy_values.py",
+        "one_of: `isinstance(value, str)` dropped from `isinstance(value, str) and value in options`",
+    ): "the options are text, and nothing else equals text",
+    (
         "core/rules/policy_expressions.py",
         "findings: `not policy.rules` dropped from `not policy.rules or not proposal.edits`",
     ): "a shortcut: without rules the loop says nothing either",

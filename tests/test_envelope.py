@@ -210,6 +210,17 @@ def test_a_line_never_exceeds_what_the_log_takes() -> None:
         Envelope("x", bytes(49_200), one).format()
 
 
+def test_the_longest_line() -> None:
+    """Base64 grows by fours; the type's length fills what is left."""
+    one = (Signature(CI.key_id, bytes(64)),)
+    payload = bytes(48_930)
+    room = MAX_LINE - len(Envelope("x", payload, one).format())
+    assert 0 <= room < 127
+    assert len(Envelope("x" * (1 + room), payload, one).format()) == MAX_LINE
+    with pytest.raises(FormatError, match="65,536 bytes long"):
+        Envelope("x" * (2 + room), payload, one).format()
+
+
 # Sealing
 
 

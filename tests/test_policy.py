@@ -16,7 +16,7 @@ from safeai_git import policyfile, schema
 from safeai_git.core import policy_parts as parts
 from safeai_git.core.errors import PolicyError, WrongUse
 from safeai_git.core.policy import Approvals, GovernorLink, Policy, PolicyStack, difference
-from safeai_git.core.policy_faults import UNREADABLE, Faults, Section, guess, kind, show
+from safeai_git.core.policy_faults import MOST_FAULTS, UNREADABLE, Faults, Section, guess, kind, show
 from safeai_git.core.policy_reader import TOP
 from safeai_git.core.rules import RULE_IDS
 
@@ -59,6 +59,100 @@ def refused(text: str | bytes) -> PolicyError:
     with pytest.raises(PolicyError) as caught:
         load(text)
     return caught.value
+
+
+# The edges
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "autonomy_tier: alpha\nagents: {devin: {autonomy_tier: alpha}}\n",
+        f"checks: [{{name: a, run: x, read_only: [/{'a' * 1023}]}}]\n",
+        f"rules: [{{id: a, when: '{'x' * 2048}', outcome: deny, message: m}}]\n",
+        f"deny_paths: [{', '.join(['a'] * 1024)}]\n",
+        f"agents: {{{', '.join(f'a{n}: {{}}' for n in range(256))}}}\n",
+        "approvals: {threshold: 64}\n",
+    ],
+)
+def test_what_just_fits(text: str) -> None:
+    load(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (
+            f"rules: [{{id: a, when: '{'é' * 1025}', outcome: deny, message: m}}]\n",
+            "p.yaml:1:23: 'when' has more than 2,048 bytes",
+            "",
+        ),
+        (
+            "approvals: {threshold: 64.0}\n",
+            "p.yaml:1:24: 'threshold' must be a whole number, not 64.0",
+            "write 64",
+        ),
+        (
+            "approvals: {threshold: 65.0}\n",
+            "p.yaml:1:24: 'threshold' must be a whole number, not 65.0",
+            "write digits only",
+        ),
+        (
+            f"agents: {{{', '.join(f'a{n}: {{}}' for n in range(257))}}}\n",
+            "p.yaml:1:9: 'agents' has 257 entries; 256 are allowed",
+            "",
+        ),
+        (
+            "outcomes: {submodul: deny}\n",
+            "p.yaml:1:12: there is no rule 'submodul'",
+            "did you mean 'submodule'?",
+        ),
+        (
+            "outcomes: {zzzzzz: deny}\n",
+            "p.yaml:1:12: there is no rule 'zzzzzz'",
+            f"a policy may choose for: {', '.join(parts.CHOOSABLE)}",
+        ),
+        (
+            "approvals: {zzzzzz: 1}\n",
+            "p.yaml:1:13: unknown key 'zzzzzz'",
+            "the keys are: threshold, approvers",
+        ),
+        ("approvals: {treshold: 1}\n", "p.yaml:1:13: unknown key 'treshold'", "did you mean 'threshold'?"),
+    ],
+)
+def test_one_mistake_and_its_hint(text: str, message: str, hint: str) -> None:
+    error = refused(text)
+    assert (error.message, error.hint) == (message, hint)
+
+
+def test_short_lists_of_keys_are_shown_and_long_ones_are_not() -> None:
+    def hint(number: int) -> str:
+        faults = Faults("p", {}, [])
+        Section(faults, {"zzzzzz": 1}, (), [f"key{n}" for n in range(number)], "x")
+        return faults.noted[0].hint
+
+    assert hint(9).startswith("the keys are: key0, ")
+    assert not hint(10).startswith("the keys are: ")
+    assert hint(10)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "checks: [{run: x}, {run: y}]\n",
+        "rules: [{when: a, outcome: deny, message: m}, {when: b, outcome: deny, message: m}]\n",
+    ],
+)
+def test_two_without_a_name_are_not_called_the_same(section: str) -> None:
+    assert "are called" not in refused(section).message
+
+
+def test_as_many_mistakes_as_are_shown_have_no_more() -> None:
+    def lines(number: int) -> list[str]:
+        return refused(f"deny_paths: [{', '.join(['3'] * number)}]\n").message.splitlines()
+
+    assert len(lines(MOST_FAULTS)) == MOST_FAULTS
+    assert lines(MOST_FAULTS + 1)[-1] == "p.yaml: and 1 more"
 
 
 # What is accepted

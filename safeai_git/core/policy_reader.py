@@ -144,13 +144,10 @@ def _outcomes(top: Section, faults: Faults) -> Mapping[str, str]:
         )
         hint = guess(rule, parts.CHOOSABLE) or f"a policy may choose for: {', '.join(parts.CHOOSABLE)}"
         faults.note(("outcomes", rule, KEY), what, hint)
-    chosen = Section(
-        faults, {rule: given[rule] for rule in given if rule in parts.CHOOSABLE}, ("outcomes",), given, ""
-    )
+    chosen = Section(faults, given, ("outcomes",), given, "")
     for rule in given:
         if rule in parts.CHOOSABLE:
-            word = chosen.get(rule, one_of(parts.CHOOSABLE[rule]), None)
-            outcomes.update({} if word is None else {rule: word})
+            outcomes[rule] = chosen.get(rule, one_of(parts.CHOOSABLE[rule]), "deny")
     return outcomes
 
 
