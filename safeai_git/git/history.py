@@ -82,14 +82,7 @@ def merge_bases(repository: Repository, one: str, other: str) -> list[str]:
         HistoryTooShallow: There is none because the clone was cut off above it.
         RepositoryError: The two have nothing in common.
     """
-    try:
-        found = _all_merge_bases(_merging(repository), one, other)
-    except pygit2.InvalidError as error:  # as in `new_commits`
-        if repository.shallow:
-            raise _incomplete(repository, one, other) from error
-        found = _merge_bases_of_git(repository, one, other)
-    except (KeyError, pygit2.GitError) as error:
-        raise _incomplete(repository, one, other) from error
+    found = _forks(repository, one, other)
     if found:
         return found
     if repository.shallow:
@@ -99,6 +92,18 @@ def merge_bases(repository: Repository, one: str, other: str) -> list[str]:
     raise RepositoryError(
         f"{one[:12]} and {other[:12]} have no history in common", hint="choose another base"
     )
+
+
+def _forks(repository: Repository, one: str, other: str) -> list[str]:
+    """The best common ancestors of two commits, also where libgit2 cannot take a commit on the way apart."""
+    try:
+        return _all_merge_bases(_merging(repository), one, other)
+    except pygit2.InvalidError as error:  # as in `new_commits`
+        if repository.shallow:
+            raise _incomplete(repository, one, other) from error
+        return _merge_bases_of_git(repository, one, other)
+    except (KeyError, pygit2.GitError) as error:
+        raise _incomplete(repository, one, other) from error
 
 
 def _merge_bases_of_git(repository: Repository, one: str, other: str) -> list[str]:
@@ -144,15 +149,39 @@ def merged_tree(repository: Repository, ours: str, theirs: str) -> tuple[str, bo
     then compared with it and judged as an edit. Attributes and merge drivers have no say.
     """
     objects = _merging(repository)
+    _require_mergeable(repository, ours, theirs)
     try:
-        _require_mergeable(repository, ours, theirs)
-        index = objects.merge_commits(_oid(ours), _oid(theirs))
+        try:
+            index = objects.merge_commits(_oid(ours), _oid(theirs))
+        except pygit2.GitError:  # a commit without readable authors, here or on the way
+            index = _merged_by_trees(repository, ours, theirs)
     except (KeyError, pygit2.GitError) as error:
         raise _incomplete(repository, ours, theirs) from error
     try:
         return _write(index, objects)
     except UnicodeDecodeError:  # pygit2 cannot hand out a conflicting path that is not UTF-8
         return read_commit(repository.store, ours).tree, False
+
+
+def _merged_by_trees(repository: Repository, ours: str, theirs: str) -> pygit2.Index:
+    """A merge of commits that libgit2 cannot take apart; their trees are named all the same.
+
+    Raises:
+        RepositoryError: They part in several places, which would have to be merged first.
+    """
+    forks = _forks(repository, ours, theirs)
+    if len(forks) > 1:
+        raise RepositoryError(
+            f"what merging {ours[:12]} and {theirs[:12]} gives cannot be computed: they part in {len(forks)} places, "
+            "and a commit between cannot be taken apart",
+            hint="'git fsck' names the commit; make it anew, for example with 'git rebase'",
+        )
+    objects = _merging(repository)
+    trees = [read_commit(repository.store, one).tree for one in (*forks, ours, theirs)]
+    if not forks:
+        trees.insert(0, _empty(objects))
+    ancestor, first, second = (_oid(one) for one in trees)
+    return objects.merge_trees(ancestor, first, second)
 
 
 def _require_mergeable(repository: Repository, ours: str, theirs: str) -> None:
@@ -162,7 +191,7 @@ def _require_mergeable(repository: Repository, ours: str, theirs: str) -> None:
     """
     pairs, asked = [(ours, theirs)], {ours, theirs}
     for one, other in pairs:
-        for fork in _all_merge_bases(_merging(repository), one, other):
+        for fork in _forks(repository, one, other):
             if fork not in asked:
                 asked.add(fork)
                 pairs += [(seen, fork) for seen in asked if seen not in (ours, theirs, fork)]
@@ -181,17 +210,25 @@ def recomputed_merge(repository: Repository, parents: tuple[str, ...]) -> tuple[
     tree, clean = merged_tree(repository, parents[0], parents[1])
     objects = _merging(repository)
     for parent in parents[2:]:
-        base = objects.merge_base(_oid(parents[0]), _oid(parent))
-        for commit in (str(base), parent) if base else (parent,):
+        base = _first_fork(repository, parents[0], parent)
+        for commit in (base, parent) if base else (parent,):
             known = repository.extents
             require_mergeable(repository.store, read_commit(repository.store, commit).tree, known)
-        ancestor = read_commit(repository.store, str(base)).tree if base else _empty(objects)
+        ancestor = read_commit(repository.store, base).tree if base else _empty(objects)
         index = objects.merge_trees(
             _oid(ancestor), _oid(tree), _oid(read_commit(repository.store, parent).tree)
         )
         tree, step_clean = _write(index, objects)
         clean = clean and step_clean
     return tree, clean
+
+
+def _first_fork(repository: Repository, one: str, other: str) -> str:
+    try:
+        found = _merging(repository).merge_base(_oid(one), _oid(other))
+    except (KeyError, pygit2.GitError):
+        return next(iter(_forks(repository, one, other)), "")
+    return str(found) if found else ""
 
 
 def _empty(objects: pygit2.Repository) -> str:

@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 
 from safeai_git.core.errors import FormatError, RepositoryError, StorageError
 from safeai_git.git.notes_tree import LARGEST_NOTE, entries, with_lines
@@ -27,6 +28,10 @@ MOST_STRAY_LINES = 1_000
 
 _SHORTEST_ENVELOPE = 200
 _TRIES = 40
+_SAME_LOCK = 8
+"""Attempts that find the same lock, each after a tenth of a second (core.filesRefLockTimeout): git holds one for less."""
+
+_NO_LOCK = (0, 0)
 _HEX = frozenset(b"0123456789abcdef")
 
 
@@ -85,23 +90,25 @@ class Notes:
         self._until_it_moved(lambda: self._try_to_join(tip))
 
     def _until_it_moved(self, attempt: Callable[[], bool]) -> None:
+        lock = self._repository.common_directory / f"{self._ref}.lock"
+        seen: list[tuple[int, int]] = []
         try:
             for number in range(_TRIES):
                 if attempt():
                     self._index = None
                     return
+                seen = [*seen[1 - _SAME_LOCK :], _identity(lock)]
+                if len(seen) == _SAME_LOCK and len(set(seen)) == 1 and seen[0] != _NO_LOCK:
+                    raise StorageError(
+                        f"{lock} does not go away, so {self._ref} cannot be moved",
+                        hint="if no git is running here, one was killed and left it behind: delete it, then try again",
+                    )
                 time.sleep(random.uniform(0.0, 0.01 * (number + 1)))  # noqa: S311 - spreads writers, keeps no secret
         except (RepositoryError, FormatError) as error:
             raise StorageError(
                 f"the verdict could not be stored in {self._ref}: {error.message}",
                 hint="check free space and permissions of the repository's .git folder",
             ) from error
-        lock = self._repository.common_directory / f"{self._ref}.lock"
-        if lock.exists():
-            raise StorageError(
-                f"{lock} has been there for {_TRIES} attempts to move {self._ref}",
-                hint="if no git is running here, one was killed and left it behind: delete it, then try again",
-            )
         raise StorageError(
             f"{self._ref} kept changing under {_TRIES} attempts to add to it", hint="try again"
         )
@@ -201,6 +208,14 @@ class Notes:
                 elif len(name) == width and not entry.is_tree:
                     found.setdefault(os.fsdecode(name), []).append(entry.id)
         return found
+
+
+def _identity(lock: Path) -> tuple[int, int]:
+    try:
+        found = lock.stat()
+    except OSError:
+        return _NO_LOCK
+    return found.st_ino, found.st_mtime_ns
 
 
 def _worth_reading(lines: list[bytes]) -> list[bytes]:

@@ -35,6 +35,18 @@ PASSED_ON = (
     "TEMP",
 )
 
+_PERSONAL = (
+    # where the person's own configuration is, and the system's
+    "HOME",
+    "USERPROFILE",
+    "HOMEDRIVE",
+    "HOMEPATH",
+    "XDG_CONFIG_HOME",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+)
+
 SAFE_CONFIGURATION = (
     ("core.hooksPath", os.devnull),
     ("core.fsmonitor", "false"),
@@ -112,6 +124,19 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
+def personal_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The clean environment in which git finds the person's and the system's configuration files, as it does for them.
+
+    They are trusted as much as the account that judges: whoever can write them can write the program, too. The files
+    alone count (git-config(1), FILES), and the variables that say which files these are; keys and values out of the
+    environment (``GIT_CONFIG_COUNT``, ``git -c``) do not. For commands that run no program: ``config`` and ``var``.
+    """
+    cleaned = clean_environment(environ)
+    for name in _PERSONAL:
+        cleaned.pop(name, None)
+    return cleaned | {name: environ[name] for name in _PERSONAL if name in environ}
+
+
 def command_line(arguments: Sequence[str | bytes]) -> list[str | bytes]:
     """``git`` by absolute path with every program of the configuration disabled, then `arguments`.
 
@@ -140,6 +165,7 @@ def run(
     environ: Mapping[str, str],
     stdin: bytes = b"",
     extra: Mapping[str, str] | None = None,
+    personal: bool = False,
 ) -> tuple[bytes, str]:
     """Run one plumbing command and return what it printed: standard output, standard error as text.
 
@@ -149,16 +175,18 @@ def run(
         environ: The environment to take the allow-listed variables from.
         stdin: What it reads.
         extra: Variables of ours on top, such as a temporary index.
+        personal: Whether the person's and the system's configuration is read (`personal_environment`).
 
     Raises:
         GitFailed: It ended with another code than 0.
         RepositoryError: It could not be started or gave no answer.
     """
+    environment = personal_environment(environ) if personal else clean_environment(environ)
     try:
         done = subprocess.run(
             command_line(arguments),
             cwd=cwd,
-            env=clean_environment(environ) | dict(extra or {}),
+            env=environment | dict(extra or {}),
             input=stdin,
             capture_output=True,
             timeout=_LONGEST_ANSWER_SECONDS,

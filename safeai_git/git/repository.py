@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safeai_git.core.errors import HistoryTooShallow, RepositoryError, WrongUse
+from safeai_git.core.errors import HistoryTooShallow, ObjectCorrupt, RepositoryError, WrongUse
 from safeai_git.git.extent import Extent
 from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.store import CatFileStore, Libgit2Store, ObjectStore
@@ -114,6 +114,11 @@ class Repository:
             if self.shallow:
                 raise HistoryTooShallow(
                     f"revision '{revision}' is not in this shallow clone", hint="run 'git fetch --unshallow'"
+                ) from error
+            if _FULL_ID.fullmatch(revision) and self.store.exists(revision):
+                raise ObjectCorrupt(
+                    f"object {revision} is no commit, or one that git cannot take apart",
+                    hint="'git cat-file -p' shows it, 'git fsck' tells more",
                 ) from error
             raise RepositoryError(f"unknown revision '{revision}'", hint=hint) from error
         if "ambiguous" in said and not _FULL_ID.fullmatch(
@@ -234,32 +239,43 @@ class Repository:
     def identity(self, who: str) -> tuple[str, str] | None:
         """The name and address that git would record now for ``AUTHOR`` or ``COMMITTER``; ``None`` if it has none.
 
-        Reads the person's own configuration, which is why it asks with their home folder; no program of it is run.
+        Reads the person's and the system's configuration, too; no program of it is run.
         """
         passed = {
             name: value
             for name, value in self.environ.items()
-            if name in ("HOME", "XDG_CONFIG_HOME", "EMAIL", "USERPROFILE")
-            or name.startswith(("GIT_AUTHOR_", "GIT_COMMITTER_"))
+            if name == "EMAIL" or name.startswith(("GIT_AUTHOR_", "GIT_COMMITTER_"))
         }
-        own = {"GIT_CONFIG_GLOBAL": os.path.join(passed.get("HOME", os.devnull), ".gitconfig")}  # noqa: PTH118
         try:
-            printed = self.git(
-                ["var", f"GIT_{who}_IDENT"], extra={**passed, **own, "GIT_CONFIG_NOSYSTEM": "0"}
-            )
+            printed = self._ask_as_the_person(["var", f"GIT_{who}_IDENT"], passed)
         except GitFailed:
             return None
         found = _IDENT.fullmatch(printed.decode("utf-8", "replace").strip())
         return (found["name"], found["email"]) if found else None
 
     def config(self, key: str) -> str:
-        """One value of the repository's and the person's configuration; empty when it is not set."""
-        home = self.environ.get("HOME", os.devnull)
-        own = {"HOME": home, "GIT_CONFIG_GLOBAL": os.path.join(home, ".gitconfig")}  # noqa: PTH118
+        """One value of the configuration; empty when it is not set.
+
+        As git reads it: the system's file, the person's (``$XDG_CONFIG_HOME/git/config`` and ``~/.gitconfig``), the
+        repository's, the working tree's; the last one that says something counts.
+
+        Raises:
+            RepositoryError: One of the files cannot be read: what it says might forbid something.
+        """
         try:
-            return self.git(["config", "--get", key], extra=own).decode("utf-8", "replace").strip()
-        except GitFailed:
-            return ""
+            return self._ask_as_the_person(["config", "--get", key]).decode("utf-8", "replace").strip()
+        except GitFailed as error:
+            if error.status == 1:  # git-config(1): it is not set
+                return ""
+            raise RepositoryError(
+                f"the configuration of git cannot be read: {error.stderr.strip()}",
+                hint="'git config --list --show-origin' names the file",
+            ) from error
+
+    def _ask_as_the_person(
+        self, arguments: list[str | bytes], extra: Mapping[str, str] | None = None
+    ) -> bytes:
+        return run(arguments, cwd=self.root, environ=self.environ, extra=extra, personal=True)[0]
 
 
 def discover(start: Path, environ: Mapping[str, str]) -> Repository:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -82,7 +83,7 @@ class Libgit2Store:
         for folder in self._folders:
             self._odb.add_disk_alternate(os.fspath(folder))
         self._own: pygit2.Odb | None = None
-        self._scratch: Path | None = None
+        self._scratch: list[weakref.finalize[..., Libgit2Store]] = []
         self._merging: pygit2.Repository | None = None
 
     def read(self, name: str) -> tuple[str, bytes]:
@@ -126,9 +127,11 @@ class Libgit2Store:
             ) from error
 
     def borrow_scratch(self) -> Path:
-        """A folder that is there as long as this store is."""
-        folder = Path(tempfile.mkdtemp(prefix="safeai-scratch-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        """An empty folder, for nobody else to read, that is there until `close`."""
+        folder = Path(tempfile.gettempdir(), f"safeai-scratch-{secrets.token_hex(16)}")
+        # Whoever cleans up knows the name first: a signal may end the program right after the folder was made.
+        self._scratch.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
+        folder.mkdir(mode=0o700)
         return folder
 
     def borrow(self, object_directory: Path) -> None:
@@ -141,21 +144,20 @@ class Libgit2Store:
         What a merge writes goes to a temporary folder that `close` removes.
         """
         if self._merging is None:
-            self._scratch = Path(tempfile.mkdtemp(prefix="safeai-merge-"))
-            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
-            odb = pygit2.Odb(os.fspath(self._scratch))
+            scratch = self.borrow_scratch()
+            odb = pygit2.Odb(os.fspath(scratch))
             for folder in self._folders:
                 odb.add_disk_alternate(os.fspath(folder))
             no_configuration()
             self._merging = pygit2.Repository()
             self._merging.set_odb(odb)
-            self._odb.add_disk_alternate(os.fspath(self._scratch))
+            self._odb.add_disk_alternate(os.fspath(scratch))
         return self._merging
 
     def close(self) -> None:
         """See `ObjectStore.close`."""
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        for remove in self._scratch:
+            remove()
 
 
 class CatFileStore:
