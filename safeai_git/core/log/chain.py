@@ -6,13 +6,13 @@ with it, an auditor verifies with it.
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from safeai_git.core.errors import FormatError, LogProofInvalid
-from safeai_git.core.log import base64
 from safeai_git.core.log.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint
-from safeai_git.core.log.entry import COMMIT_START, ENTRY_START, Entry, parse_commit
+from safeai_git.core.log.entry import COMMIT_START, ENTRY_START, parse_commit, taken_apart
 from safeai_git.core.log.merkle import Frontier, leaf_hash
 from safeai_git.core.log.note import NoteKey
 from safeai_git.core.log.tiles import MAX_ENTRY
@@ -61,8 +61,6 @@ class Chain:
         keys: Its keys; witnesses' keys may be among them.
         verify: The check of one Ed25519 signature.
         frontier: The tree over the entries so far.
-        prev: Base64 of the last entry's leaf hash; empty before the first.
-        time: The last entry's time; empty before the first.
         checkpoint: The newest checkpoint of a commit line.
         commits: How many commit lines there were.
     """
@@ -71,10 +69,20 @@ class Chain:
     keys: tuple[NoteKey, ...]
     verify: Verify
     frontier: Frontier = field(default_factory=Frontier)
-    prev: str = ""
-    time: str = ""
     checkpoint: OpenedCheckpoint | None = None
     commits: int = 0
+    _prev: bytes = b""
+    _time: bytes = b""
+
+    @property
+    def prev(self) -> str:
+        """Base64 of the last entry's leaf hash; empty before the first."""
+        return self._prev.decode()
+
+    @property
+    def time(self) -> str:
+        """The last entry's time; empty before the first."""
+        return self._time.decode()
 
     @property
     def size(self) -> int:
@@ -86,26 +94,30 @@ class Chain:
         """How many of them a commit line covers."""
         return self.checkpoint.checkpoint.size if self.checkpoint else 0
 
-    def entry(self, line: bytes) -> tuple[Entry, bytes]:
-        """Take an entry; it and its leaf hash.
+    def entry(self, line: bytes) -> tuple[str, str, bytes]:
+        """Take an entry.
+
+        Returns:
+            Its kind, its id and its leaf hash.
 
         Raises:
             FormatError: The line is no entry.
             LogProofInvalid: It does not follow the entries before it.
         """
-        entry = Entry.parse(line)
-        if entry.seq != self.size:
+        found = taken_apart(line)
+        seq, prev, time, _, kind, key, _ = found.groups()
+        if seq != b"%d" % self.frontier.size:
             raise LogProofInvalid(
-                f"the entry says that it is number {entry.seq}, and number {self.size} is due"
+                f"the entry says that it is number {seq.decode()}, and number {self.size} is due"
             )
-        if entry.prev != self.prev:
-            raise LogProofInvalid(f"entry {entry.seq} does not carry the hash of the entry before it")
-        if entry.time < self.time:
-            raise LogProofInvalid(f"entry {entry.seq} is older than the entry before it")
+        if prev != self._prev:
+            raise LogProofInvalid(f"entry {self.size} does not carry the hash of the entry before it")
+        if time < self._time:
+            raise LogProofInvalid(f"entry {self.size} is older than the entry before it")
         leaf = leaf_hash(line)
         self.frontier.append(leaf)
-        self.prev, self.time = base64.encode(leaf), entry.time
-        return entry, leaf
+        self._prev, self._time = b2a_base64(leaf, newline=False), time
+        return kind.decode(), key.decode(), leaf
 
     def commit(self, line: bytes) -> OpenedCheckpoint:
         """Take a commit line.

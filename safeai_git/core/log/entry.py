@@ -48,6 +48,8 @@ _ENTRY = re.compile(
     rb'"(env|data)":(?=\{)'
 )
 
+_read_json = json.JSONDecoder().decode
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -149,17 +151,7 @@ class Entry:
         Raises:
             FormatError: Not an entry, or not written the one way.
         """
-        found = _ENTRY.match(line)
-        if found is None or not line.endswith(b"}}") or len(line) > MAX_ENTRY or not line.isascii():
-            raise FormatError("not an entry of the log as one is written")
-        body = line[found.end() : -1]
-        try:
-            value = json.loads(body)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise FormatError("the entry holds no JSON object")
-        rest = line[found.start(5) - 8 :]
+        found = taken_apart(line)
         return cls(
             int(found[1]),
             found[2].decode(),
@@ -167,8 +159,8 @@ class Entry:
             found[5].decode(),
             found[6].decode(),
             found[7].decode(),
-            body,
-            rest,
+            line[found.end() : -1],
+            line[found.start(5) - 8 :],
         )
 
     @property
@@ -180,6 +172,48 @@ class Entry:
         """The object that `member` holds."""
         value: JSON = json.loads(self.body)
         return value
+
+
+def taken_apart(line: bytes) -> re.Match[bytes]:
+    """Check that a line is an entry; the groups are seq, prev, time, skew, kind, id and member, the end is the body's.
+
+    Raises:
+        FormatError: Not an entry, or not written the one way.
+    """
+    found = _ENTRY.match(line)
+    if found is None or not line.endswith(b"}}") or len(line) > MAX_ENTRY:
+        raise FormatError("not an entry of the log as one is written")
+    try:
+        value = _read_json(line[found.end() : -1].decode("ascii"))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise FormatError("the entry holds no JSON object")
+    return found
+
+
+def receipt_head(line: bytes) -> bytes:
+    """An entry's bytes up to where its envelope or data begins: what a receipt carries beside the proof.
+
+    Raises:
+        FormatError: Not an entry.
+    """
+    found = _ENTRY.match(line)
+    if found is None:
+        raise FormatError("not an entry of the log as one is written")
+    return line[: found.end()]
+
+
+def completed(head: bytes, body: bytes) -> bytes:
+    """An entry's exact bytes from a receipt's head and the envelope or data that the reader holds.
+
+    Raises:
+        FormatError: The two do not make an entry with that body.
+    """
+    line = head + body + b"}"
+    if Entry.parse(line).body != body:
+        raise FormatError("the receipt's head does not belong before that envelope")
+    return line
 
 
 def format_time(milliseconds: int) -> str:

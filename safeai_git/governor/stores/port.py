@@ -1,0 +1,127 @@
+"""The port that every store of the log stands behind.
+
+A store gives entries their places and keeps them. Its one promise: what `append` returned is durable, whole, and never
+placed a second time. It signs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from safeai_git.core.errors import StorageError
+from safeai_git.core.log.entry import Draft
+from safeai_git.core.log.merkle import Frontier
+
+
+class LogFailed(StorageError):
+    """The log takes nothing any more until the process is started again; what was acknowledged is safe."""
+
+
+class LogFull(StorageError):
+    """Too little space is left, or too many are waiting; trying later may help, and nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An entry is in the log.
+
+    Attributes:
+        index: Its place, from 0.
+        repeated: It was there before: the same id and the same body.
+    """
+
+    index: int
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Another body is in the log under the same id; nothing was written for this one."""
+
+    index: int
+
+
+Outcome = Placed | Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of a batch.
+
+    Attributes:
+        outcomes: One for each draft, in their order.
+        before: The tree's edge before the new entries.
+        lines: The new entries' bytes.
+        leaves: Their leaf hashes.
+        size: The tree's size now; also counts entries of others, where several append.
+        root: Its root.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    before: Frontier
+    lines: tuple[bytes, ...]
+    leaves: tuple[bytes, ...]
+    size: int
+    root: bytes
+
+
+class Store(Protocol):
+    """A store of one log. Used by one thread at a time, except for `entry`, `node` and `published`."""
+
+    @property
+    def size(self) -> int:
+        """How many entries there are."""
+
+    @property
+    def published(self) -> bytes | None:
+        """The note of the newest checkpoint that was published."""
+
+    def append(self, drafts: Sequence[Draft], now: int) -> Appended:
+        """Give each draft a place; durable when this returns.
+
+        Args:
+            drafts: What is to be logged. One whose id is in the log, or stands here twice, is not written again.
+            now: Unix time in milliseconds. The log's time never goes back: where this is behind the last entry's, that
+                one's time is written with the difference beside it.
+
+        Raises:
+            LogFull: There is no room; nothing was written.
+            LogFailed: It could not be made durable. Whether the entries are there shows after a restart.
+        """
+
+    def publish(self, note: bytes, size: int) -> None:
+        """Keep a checkpoint over entries that are durable.
+
+        Raises:
+            LogFailed: It could not be written.
+        """
+
+    def remember(self) -> None:
+        """Keep the newest published checkpoint in a second place, off the path of any request; about once a second.
+
+        Raises:
+            StorageError: It could not be kept; the log itself is not concerned.
+        """
+
+    def entry(self, index: int) -> bytes:
+        """The exact bytes of an entry.
+
+        Raises:
+            LookupError: There is none.
+            LogFailed: It cannot be read.
+        """
+
+    def node(self, level: int, index: int) -> bytes:
+        """The hash of a complete subtree (`safeai_git.core.log.merkle.Nodes`).
+
+        Raises:
+            LookupError: The log is not that large.
+        """
+
+    def root(self) -> bytes:
+        """The root of the tree of the present size."""
+
+    def close(self) -> None:
+        """Let go of what is open. What was published is kept where a later start will look for it."""

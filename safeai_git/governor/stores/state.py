@@ -1,0 +1,154 @@
+"""What a store with a single writer holds in memory: the head, the hashes for proofs, and where each id is.
+
+Some 33 bytes an entry for the hashes and 13 for the ids. Nothing here touches a disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from safeai_git.core.log import base64
+from safeai_git.core.log.entry import Draft, Entry, format_time
+from safeai_git.core.log.ids import Ids
+from safeai_git.core.log.merkle import HASH_BYTES, Frontier, leaf_hash
+from safeai_git.core.log.tiles import HEIGHT, WIDTH, node_in, tile_root
+from safeai_git.governor.stores.port import Appended, Conflict, Outcome, Placed
+
+_TILE_BYTES = WIDTH * HASH_BYTES
+
+
+@dataclass(slots=True)
+class Head:
+    """Where a log ends.
+
+    Attributes:
+        frontier: The tree's edge.
+        prev: Base64 of the last entry's leaf hash; empty before the first.
+        time: The last entry's time in Unix milliseconds.
+    """
+
+    frontier: Frontier = field(default_factory=Frontier)
+    prev: str = ""
+    time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A batch with its places, before anything is written."""
+
+    outcomes: tuple[Outcome, ...]
+    lines: tuple[bytes, ...]
+    leaves: tuple[bytes, ...]
+    ids: tuple[str, ...]
+    after: Head
+
+
+Find = Callable[[str], Entry | None]
+"""The entry with an id, if there is one."""
+
+
+def plan(head: Head, drafts: Sequence[Draft], now: int, find: Find) -> Plan:
+    """Give each draft its place behind a head. Changes nothing."""
+    outcomes: list[Outcome] = []
+    lines: list[bytes] = []
+    leaves: list[bytes] = []
+    fresh: dict[str, tuple[int, Draft]] = {}
+    frontier, prev = head.frontier.copy(), head.prev
+    moment = max(now, head.time)
+    time, skew = format_time(moment), min(now - head.time, 0)
+    for draft in drafts:
+        if draft.id in fresh:
+            index, first = fresh[draft.id]
+            outcomes.append(Placed(index, repeated=True) if first.rest == draft.rest else Conflict(index))
+            continue
+        if (there := find(draft.id)) is not None:
+            same = there.rest == draft.rest
+            outcomes.append(Placed(there.seq, repeated=True) if same else Conflict(there.seq))
+            continue
+        index = frontier.size
+        line = draft.format(index, prev, time, skew)
+        leaf = leaf_hash(line)
+        frontier.append(leaf)
+        prev = base64.encode(leaf)
+        lines.append(line)
+        leaves.append(leaf)
+        fresh[draft.id] = (index, draft)
+        outcomes.append(Placed(index))
+    after = Head(frontier, prev, moment) if lines else head
+    return Plan(tuple(outcomes), tuple(lines), tuple(leaves), tuple(fresh), after)
+
+
+class Hashes:
+    """The elements of all tiles, level by level."""
+
+    def __init__(self) -> None:
+        self._rows: list[bytearray] = [bytearray()]
+
+    def append(self, leaf: bytes) -> None:
+        """Add a leaf's hash."""
+        level = 0
+        while True:
+            row = self._rows[level]
+            row += leaf
+            if len(row) % _TILE_BYTES:
+                return
+            leaf = tile_root(bytes(row[-_TILE_BYTES:]))
+            level += 1
+            if level == len(self._rows):
+                self._rows.append(bytearray())
+
+    def node(self, level: int, index: int) -> bytes:
+        """The hash of a complete subtree.
+
+        Raises:
+            LookupError: The tree is not that large.
+        """
+        tall, within = divmod(level, HEIGHT)
+        begin, width = index << within, 1 << within
+        row = self._rows[tall] if tall < len(self._rows) else b""
+        part = bytes(row[begin * HASH_BYTES : (begin + width) * HASH_BYTES])
+        if index < 0 or len(part) < width * HASH_BYTES:
+            raise LookupError(f"the log has no subtree ({level}, {index})")
+        return node_in(part, within, 0)
+
+
+class State:
+    """The state of a log that one process appends to.
+
+    Args:
+        entry: Reads the bytes of an entry that was taken in.
+    """
+
+    def __init__(self, entry: Callable[[int], bytes]) -> None:
+        self.head = Head()
+        self.hashes = Hashes()
+        self._ids = Ids(os.urandom(16))
+        self._entry = entry
+
+    def find(self, key: str) -> Entry | None:
+        """The entry with an id."""
+        for index in self._ids.find(key):
+            entry = Entry.parse(self._entry(index))
+            if entry.id == key:
+                return entry
+        return None
+
+    def remember(self, key: str, leaf: bytes, index: int) -> None:
+        """Take in an entry's hash and id; the head is the caller's to move."""
+        self.hashes.append(leaf)
+        self._ids.add(key, index)
+
+    def plan(self, drafts: Sequence[Draft], now: int) -> Plan:
+        """Give each draft its place."""
+        return plan(self.head, drafts, now, self.find)
+
+    def apply(self, planned: Plan) -> Appended:
+        """Take a plan in, once it is durable."""
+        before = self.head.frontier
+        self.head = planned.after
+        for at, (key, leaf) in enumerate(zip(planned.ids, planned.leaves, strict=True)):
+            self.remember(key, leaf, before.size + at)
+        after = self.head.frontier
+        return Appended(planned.outcomes, before, planned.lines, planned.leaves, after.size, after.root())
