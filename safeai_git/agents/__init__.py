@@ -1,4 +1,8 @@
-"""The catalogue of agents: data in ``catalogue.json``, read here and nowhere else."""
+"""The catalogue of agents: data in ``catalogue.json``, read here and nowhere else.
+
+One row for each form in which an agent shows itself: its kind, the form, and where it was seen. What the kinds mean
+stands in ``docs/attribution.md``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from safeai_git.core.attribution import Agent, Catalogue
+from safeai_git.core.attribution_catalogue import Agent, Catalogue, Form
 
 
 @cache
@@ -16,18 +20,16 @@ def catalogue() -> Catalogue:
     text = resources.files(__name__).joinpath("catalogue.json").read_text(encoding="utf-8")
     data: dict[str, Any] = json.loads(text)
     return Catalogue(
-        agents=tuple(
+        (
             Agent(
                 name=row["name"],
                 author_class=row.get("class", "ai"),
-                emails=frozenset(row.get("emails", ())),
-                names=frozenset(row.get("names", ())),
-                trailer_names=frozenset(row.get("trailer_names", ())),
-                trailers=frozenset(row.get("trailers", ())),
-                branches=tuple(row.get("branches", ())),
-                environment=frozenset(row.get("environment", ())),
+                reviewer=row.get("reviewer", False),
+                forms=tuple(Form(*form) for form in row["forms"]),
             )
             for row in data["agents"]
         ),
-        general_trailers=data["general_trailers"],
+        data["keys"],
+        app_words=data["app_words"],
+        machine_words=data["machine_words"],
     )

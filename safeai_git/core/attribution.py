@@ -1,22 +1,49 @@
 """Who wrote a change: the signals that a commit or a workstation gives, weighed by one catalogue of agents.
 
-The catalogue is data (`safeai_git.agents`). Whole identities are matched, never words: people are called Claude too.
-Everything here is a claim of the change's own metadata, so it decides what is *governed* and never exempts anything
-from a rule.
+The catalogue is data (`safeai_git.agents`), how it is matched stands in `attribution_catalogue`. Everything here is a
+claim of the change's own metadata, so it decides what is *governed* and never exempts anything from a rule.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 
-AuthorClass = Literal["ai", "mixed", "human", "bot", "unknown"]
-CLASSES: tuple[AuthorClass, ...] = ("ai", "mixed", "human", "bot", "unknown")
+from safeai_git.core.attribution_catalogue import (
+    CLASSES,
+    Agent,
+    AuthorClass,
+    Catalogue,
+    Match,
+    folded,
+)
+from safeai_git.core.trailers import Trailer, read_block, trailer_block
+from safeai_git.core.trailers_loose import is_revert, loose_trailers, retells
+
+__all__ = [
+    "CLASSES",
+    "Agent",
+    "Attribution",
+    "AuthorClass",
+    "Catalogue",
+    "Metadata",
+    "Signal",
+    "attribute",
+    "trailer_block",
+]
 
 STRONG = 0.95
 WEAK = 0.7
+TEXT = 0.3
+MOST_SIGNALS = 24
+"""Signals that are kept of one commit, the strongest; a message may name an agent on each of a million lines."""
+MOST_SENTENCES = 64
+"""Sentences that are looked at of one message."""
+LONGEST_KEY = 80
+LONGEST_VALUE = 1000
+"""Characters of a trailer (or of an identity) that are looked at: what is longer names nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +51,8 @@ class Signal:
     """One observation that speaks for an agent.
 
     Attributes:
-        kind: ``claim``, ``author``, ``committer``, ``trailer``, ``loose-trailer``, ``branch`` or ``environment``.
+        kind: ``claim``, ``author``, ``committer``, ``trailer``, ``loose-trailer``, ``branch``, ``environment`` or
+            ``text``.
         agent: The catalogue's name for it; empty for a signal that names none.
         author_class: What the signal alone would make of the change.
         confidence: 0 to 1.
@@ -68,164 +96,216 @@ class Metadata:
     claimed_agent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """One row of the catalogue.
+def attribute(metadata: Metadata, catalogue: Catalogue, *, free_text_governs: bool = False) -> Attribution:
+    """Decide who wrote a change.
 
-    Attributes:
-        name: The name used in policies and verdicts.
-        author_class: ``ai``, or ``bot`` for automation that is not AI.
-        emails: Whole addresses, lower case.
-        names: Whole display names, lower case; matched only for commits' author and committer.
-        trailer_names: Whole names in a co-author trailer without a known address.
-        trailers: Keys (lower case) of trailers that only this agent writes.
-        branches: Branch prefixes.
-        environment: Variables that are set where it runs commands.
+    Whoever says "AI" is believed before whoever says "mixed", and both before a bot; among those of the class that
+    follows, the strongest signal names the agent, and of equal ones the first in the order of `Signal.kind`. Without
+    any signal a readable identity is ``human`` and a missing one ``unknown``.
+
+    Args:
+        metadata: What is known.
+        catalogue: The agents.
+        free_text_governs: Whether a sentence such as "written with ..." decides too. It is reported in any case.
     """
-
-    name: str
-    author_class: AuthorClass = "ai"
-    emails: frozenset[str] = frozenset()
-    names: frozenset[str] = frozenset()
-    trailer_names: frozenset[str] = frozenset()
-    trailers: frozenset[str] = frozenset()
-    branches: tuple[str, ...] = ()
-    environment: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """The agents, and the trailer keys that speak of AI in general."""
-
-    agents: tuple[Agent, ...]
-    general_trailers: Mapping[str, AuthorClass] = field(default_factory=dict)
-
-    def by_name(self, name: str) -> Agent | None:
-        """The agent of that name, compared after folding of case, spaces and dashes."""
-        wanted = _plain(name)
-        return next((agent for agent in self.agents if _plain(agent.name) == wanted), None)
-
-    def by_identity(self, name: str, email: str) -> Agent | None:
-        """The agent that commits under this identity."""
-        email, name = email.strip().lower(), _plain(name)
-        for agent in self.agents:
-            if email in agent.emails or (name and name in agent.names):
-                return agent
-        return None
-
-    def by_mention(self, value: str) -> Agent | None:
-        """The agent that a trailer's value (``Name <address>``) names."""
-        name, _, rest = value.partition("<")
-        email = rest.partition(">")[0].strip().lower()
-        plain = _plain(name)
-        for agent in self.agents:
-            if email in agent.emails or (plain and plain in agent.trailer_names):
-                return agent
-        return None
+    found: dict[tuple[str, str, str], Signal] = {}
+    for signal in _signals(metadata, catalogue):
+        found.setdefault((signal.kind, signal.agent, signal.author_class), signal)
+        if len(found) >= MOST_SIGNALS:
+            break
+    signals = tuple(sorted(found.values(), key=lambda signal: -signal.confidence))
+    for author_class in ("ai", "mixed", "bot"):
+        for signal in signals:
+            if signal.author_class == author_class and (signal.kind != "text" or free_text_governs):
+                return Attribution(author_class, signal.agent, signal.confidence, signals)
+    who = metadata.author
+    if who is None or not who[0].strip() or "@" not in who[1]:
+        return Attribution("unknown", signals=signals)
+    return Attribution("human", "", 0.5, signals)
 
 
-def _plain(name: str) -> str:
-    return re.sub("[\\s\\-_\u2010-\u2015]+", " ", name).strip().lower()
+def _signals(metadata: Metadata, catalogue: Catalogue) -> Iterator[Signal]:
+    if metadata.claimed_agent:
+        agent = catalogue.by_name(metadata.claimed_agent)
+        name = agent.name if agent else metadata.claimed_agent
+        yield Signal("claim", name, "ai", 1.0, metadata.claimed_agent)
+    if metadata.author:
+        match = _identity(metadata.author, catalogue)
+        if match:
+            yield _signal("author", match, _shown(metadata.author))
+    if metadata.committer and metadata.committer != metadata.author:
+        match = _identity(metadata.committer, catalogue)
+        if match and match.agent.author_class == "ai":
+            # Agents commit people's work too: when they rebase, or as aider does for what it finds uncommitted.
+            yield Signal("committer", match.agent.name, "mixed", match.confidence, _shown(metadata.committer))
+    yield from _of_branch_and_environment(metadata, catalogue)
+    yield from _of_message(metadata.message, catalogue)
 
 
-class Trailer(NamedTuple):
-    """``key: value`` from a commit message; the key in lower case."""
-
-    key: str
-    value: str
+def _identity(who: tuple[str, str], catalogue: Catalogue) -> Match | None:
+    return catalogue.identity(who[0][:LONGEST_VALUE], who[1][:LONGEST_VALUE])
 
 
-_TRAILER = re.compile(r"(?P<key>[A-Za-z0-9][A-Za-z0-9-]*)[ \t]*:[ \t]*(?P<value>.*)")
-_GIT_GENERATED = ("signed-off-by:", "(cherry picked from commit ")
-_LOOSE = re.compile(
-    r"^[ \t]{0,8}(?P<key>[A-Za-z][A-Za-z-]*[A-Za-z])[ \t]*:[ \t]*(?P<value>\S.*)$", re.MULTILINE
+def _shown(who: tuple[str, str]) -> str:
+    return f"{who[0]} <{who[1]}>"
+
+
+def _signal(kind: str, match: Match, evidence: str, ceiling: float = 1.0) -> Signal:
+    agent = match.agent
+    return Signal(kind, agent.name, agent.author_class, min(match.confidence, ceiling), evidence)
+
+
+def _of_branch_and_environment(metadata: Metadata, catalogue: Catalogue) -> Iterator[Signal]:
+    if metadata.branch:
+        for prefix, agent in catalogue.branches:
+            if metadata.branch.startswith(prefix):
+                yield Signal("branch", agent.name, agent.author_class, WEAK, metadata.branch)
+    for name in sorted(metadata.environment & catalogue.variables.keys()):
+        agent = catalogue.variables[name]
+        yield Signal("environment", agent.name, agent.author_class, 0.9, name)
+
+
+# What a message must hold for a closer look to be worth its time; every key and every footer holds one of them.
+_HINTS = re.compile(
+    r"author|assist|develop|generat|written|made|built|create|code|pair|claude|codex|copilot|cursor|devin|gemini|"
+    r"agent|crush|entire|amp|replit|session|aider|droid|opencode|ai[ _-]|produc|implement|vib|jules|kiro|llm|checkpoint"
 )
 
 
-def trailer_block(message: str) -> tuple[list[Trailer], str]:
-    """The trailers that git itself would find, and the message without them.
-
-    The last paragraph counts when it is not the first, and every line of it is a trailer (or the continuation of
-    one), or one is of git's own making and at least a quarter are trailers (git, ``trailer.c``,
-    ``find_trailer_block_start``).
-    """
-    text = message.rstrip()
-    paragraphs = list(re.finditer(r"\n[ \t]*\n", text))
-    if not paragraphs:
-        return [], text
-    start = paragraphs[-1].end()
-    trailers: list[tuple[str, list[str]]] = []  # key, and the value line by line
-    others, generated = 0, False
-    for line in text[start:].split("\n"):
-        if line.lower().startswith(_GIT_GENERATED):
-            generated = True
-        if line[:1].isspace() and trailers:
-            trailers[-1][1].append(line.strip())
-            continue
-        found = _TRAILER.fullmatch(line.rstrip("\r"))
-        if found:
-            trailers.append((found["key"].lower(), [found["value"].strip()]))
-        elif not line.startswith(_GIT_GENERATED[1]):
-            others += 1
-    if trailers and (not others or (generated and len(trailers) * 3 >= others)):
-        return [Trailer(key, " ".join(lines)) for key, lines in trailers], text[:start]
-    return [], text
+def _of_message(message: str, catalogue: Catalogue) -> Iterator[Signal]:
+    lower = message.lower()
+    if not message or not _HINTS.search(lower):
+        return
+    if ":" in message:
+        yield from _of_trailers(message, catalogue)
+    yield from _of_text(message, lower, catalogue)
 
 
-def attribute(metadata: Metadata, catalogue: Catalogue) -> Attribution:
-    """Decide who wrote a change.
+def _of_trailers(message: str, catalogue: Catalogue) -> Iterator[Signal]:
+    blocks = [read_block(message)]
+    if "\n---" in message:
+        # A divider ends a message that is mailed; in one that was committed `git log` reads on.
+        blocks.append(read_block(message, divider=False))
+    if not retells(message):
+        for key, value in (pair for block in blocks for pair in block.pairs):
+            signal = _of_trailer(Trailer(key.lower(), value), catalogue, "trailer", STRONG)
+            if signal:
+                yield signal
+    if is_revert(message):
+        return
+    rest, at = "", 0
+    for block in blocks:
+        if block.pairs and block.start >= at:
+            rest, at = rest + message[at : block.start], block.end
+    rest += message[at:]
 
-    The strongest signal names the agent; among signals of equal strength the first in the order of `Signal.kind`.
-    Without any signal a readable identity is ``human`` and a missing one ``unknown``.
-    """
-    signals = sorted(_signals(metadata, catalogue), key=lambda signal: -signal.confidence)
-    for signal in signals:
-        if signal.author_class != "bot":
-            return Attribution(signal.author_class, signal.agent, signal.confidence, tuple(signals))
-    if signals:
-        return Attribution("bot", signals[0].agent, signals[0].confidence, tuple(signals))
-    who = metadata.author
-    if who is None or not who[0].strip() or "@" not in who[1]:
-        return Attribution("unknown")
-    return Attribution("human", "", 0.5)
+    def wanted(key: str) -> bool:
+        return _speaks(catalogue, key)
 
-
-def _signals(metadata: Metadata, catalogue: Catalogue) -> Iterable[Signal]:
-    if metadata.claimed_agent:
-        agent = catalogue.by_name(metadata.claimed_agent)
-        yield Signal(
-            "claim", agent.name if agent else metadata.claimed_agent, "ai", 1.0, metadata.claimed_agent
-        )
-    for kind, identity in (("author", metadata.author), ("committer", metadata.committer)):
-        agent = catalogue.by_identity(*identity) if identity else None
-        if agent and identity:
-            author_class: AuthorClass = agent.author_class if kind == "author" else "mixed"
-            if kind == "author" or agent.author_class == "ai":
-                yield Signal(kind, agent.name, author_class, 0.99, f"{identity[0]} <{identity[1]}>")
-    block, rest = trailer_block(metadata.message)
-    for trailer in block:
-        yield from _trailer_signal(trailer, catalogue, "trailer", STRONG)
-    for found in _LOOSE.finditer(rest):
-        loose = Trailer(found["key"].lower(), found["value"].strip())
-        yield from _trailer_signal(loose, catalogue, "loose-trailer", WEAK)
-    for agent in catalogue.agents:
-        if metadata.branch.startswith(agent.branches) and agent.branches:
-            yield Signal("branch", agent.name, agent.author_class, WEAK, metadata.branch)
-        for name in sorted(agent.environment & metadata.environment):
-            yield Signal("environment", agent.name, agent.author_class, 0.9, name)
+    for trailer in loose_trailers(rest, wanted):
+        signal = _of_trailer(trailer, catalogue, "loose-trailer", WEAK)
+        if signal:
+            yield signal
 
 
-def _trailer_signal(trailer: Trailer, catalogue: Catalogue, kind: str, confidence: float) -> Iterable[Signal]:
-    evidence = f"{trailer.key}: {trailer.value}"
-    for agent in catalogue.agents:
-        if trailer.key in agent.trailers:
-            yield Signal(kind, agent.name, agent.author_class, confidence, evidence)
-            return
-    if trailer.key in catalogue.general_trailers:
-        agent_named = catalogue.by_mention(trailer.value)
-        name = agent_named.name if agent_named else ""
-        yield Signal(kind, name, catalogue.general_trailers[trailer.key], confidence, evidence)
-    elif trailer.key in ("co-authored-by", "co-developed-by"):
-        co_author = catalogue.by_mention(trailer.value)
-        if co_author is not None and co_author.author_class == "ai":
-            yield Signal(kind, co_author.name, "ai", confidence, evidence)
+CO_AUTHOR = frozenset(
+    {
+        "co-authored-by",
+        "co-developed-by",
+        "coauthored-by",
+        "co-author",
+        "co-author-by",
+        "co-authored",
+        "co-authored-with",
+        "co-written-by",
+        "pair-programmed-with",
+    }
+)
+_NO = frozenset({"no", "none", "false", "0", "n/a", "na", "nil", "never", "-", "not used", "human", ""})
+_OF_AN_AGENT = re.compile(
+    r"(?P<agent>[a-z]+(?:-code|-cli|-ai)?)-(?:session|session-id|session-url|thread|thread-id|generated-by|generated|"
+    r"assisted|assisted-by|model|version|agent|checkpoint|checkpoint-id|strategy|attribution|steers|escapes|"
+    r"permission-prompts|transcript|conversation|conversation-id|task|task-id|run|run-id|logs-url|worktree-snapshot|"
+    r"commit-author|commit-session-id|commit-checkpoint-type|co-author|metadata|task-url|trace-id|workspace)"
+)
+_SAYS_SO = re.compile(
+    r"(?:.*-)?(?:ai|llm)-(?:assisted|generated|authored|co-authored|written|assistance|contribution|disclosure)"
+    r"(?:-by|-with|-code|-commit)?"
+    r"|(?:co-)?(?:authored|assisted|generated|developed|written|created)-(?:by|with)-(?:ai|llm|agent)"
+)
+_TELLS_WHICH = re.compile(
+    r"(?:.*-)?(?:ai|llm|agent)-(?:agent|assistant|model|tools?|session|used|usage|provider|attribution|co-?author)"
+    r"(?:-id|-url)?"
+)
+
+
+def _speaks(catalogue: Catalogue, key: str) -> bool:
+    """Whether a trailer of this key (lower case, dashes) can say anything about an agent."""
+    return (
+        key in CO_AUTHOR
+        or key in catalogue.keys
+        or key in catalogue.own_keys
+        or _SAYS_SO.fullmatch(key) is not None
+        or _TELLS_WHICH.fullmatch(key) is not None
+        or _agent_of_key(catalogue, key) is not None
+    )
+
+
+def _agent_of_key(catalogue: Catalogue, key: str) -> Agent | None:
+    """``Claude-Session``, ``Codex-Worktree-Snapshot``: a key that begins with an agent's name."""
+    found = _OF_AN_AGENT.fullmatch(key)
+    return catalogue.product(found["agent"]) if found else None
+
+
+def _of_trailer(trailer: Trailer, catalogue: Catalogue, kind: str, confidence: float) -> Signal | None:
+    if len(trailer.key) > LONGEST_KEY:
+        return None
+    key, value = trailer.key, trailer.value[:LONGEST_VALUE]
+    evidence = f"{key}: {value[:300]}"
+    if key in CO_AUTHOR:
+        match = catalogue.mention(value)
+        if match is None or match.agent.author_class != "ai":
+            return None
+        if match.agent.reviewer:
+            return Signal(kind, match.agent.name, "mixed", min(match.confidence, confidence), evidence)
+        return _signal(kind, match, evidence, confidence)
+    own = catalogue.own_keys.get(key)
+    if own:
+        return Signal(kind, own.name, own.author_class, confidence, evidence)
+    if folded(value) in _NO:
+        return None
+    # "cursor-agent: fix the crash" is a remark; an identifier, a number or an address is one word
+    one_word = " " not in value.strip()
+    own = _agent_of_key(catalogue, key)
+    if own and (one_word or "-by" in key):
+        return Signal(kind, own.name, own.author_class, confidence, evidence)
+    says_so = _SAYS_SO.fullmatch(key) is not None or (one_word and _TELLS_WHICH.fullmatch(key) is not None)
+    named = catalogue.helper(value) if says_so or _speaks(catalogue, key) else None
+    if named is None and not says_so:
+        return None
+    author_class = catalogue.keys.get(key, "mixed" if "assist" in key else "ai")
+    return Signal(kind, named.agent.name if named else "", author_class, confidence, evidence)
+
+
+_MADE_WITH = re.compile(
+    r"\b(?:generated|written|wrote|created|made|built|authored|implemented|developed|coded|assisted|produced|vibe[ -]coded)\s{1,3}"
+    r"(?:entirely |mostly |partly |partially |automatically |in part )?(?:with|by|using|via)\s{1,3}"
+    r"(?:the |an? )?(?:help of |assistance of |assistance from |help from )?[\[*`_\"]{0,3}(?P<what>[^\n\]\)<>`*]{2,60})",
+    re.IGNORECASE,
+)
+_AI = re.compile(
+    r"(?:ai|llm|an ai|generative ai|artificial intelligence|ai (?:system|agent|assistant|tool)s?)\b"
+)
+
+
+def _of_text(message: str, lower: str, catalogue: Catalogue) -> Iterator[Signal]:
+    """Free text: sentences and footers that say how the change came about. Reported; seldom enough to decide."""
+    for phrase, agent in catalogue.texts.items():
+        if phrase in lower and (not phrase.endswith(": ") or lower.startswith(phrase)):
+            yield Signal("text", agent.name, "ai", TEXT, phrase.strip())
+    for found in islice(_MADE_WITH.finditer(message), MOST_SENTENCES):
+        words = folded(found["what"]).split()
+        agents = (catalogue.product(" ".join(words[:count])) for count in range(min(len(words), 5), 0, -1))
+        named = next((agent for agent in agents if agent and agent.author_class == "ai"), None)
+        if named or _AI.match(" ".join(words)):
+            yield Signal("text", named.name if named else "", "ai", TEXT, found[0][:120].strip())
