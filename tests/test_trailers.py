@@ -227,9 +227,9 @@ MEGABYTE = 1_000_000
     ids=lambda value: None if isinstance(value, str) else str(value),
 )
 def test_megabytes_take_linear_time(message: str, pairs: int) -> None:
-    """A quadratic step would not end here; git's answer is the same."""
+    """A quadratic step of ours would not end here. Git has some, so it is asked about the beginning."""
     assert len(read_block(message).pairs) == pairs
-    assert of_git([message.encode()]) == [of_ours(message.encode())]
+    assert list(differences([message[:30_000].encode()])) == []
 
 
 def test_git_is_there_for_comparison() -> None:

@@ -268,7 +268,7 @@ class Catalogue:
         words = folded(value)
         agent = self._tools.get(words) or self._last_words(words)
         if agent:
-            return Match(agent, NAMED)
+            return Match(agent, NAMED) if agent.author_class == "ai" else None
         if _KERNEL.fullmatch(value.strip()) or {"ai", "llm"} & set(words.split()):
             return Match(Agent(""), GENERAL)
         return None

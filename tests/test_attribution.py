@@ -1,0 +1,532 @@
+"""Who wrote a change: which signals count, how much, and what is nobody's signature."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safeai_git.agents import catalogue
+from safeai_git.core.attribution import MOST_SIGNALS, Attribution, Metadata, attribute
+from safeai_git.core.attribution_catalogue import (
+    FORMS,
+    Agent,
+    Catalogue,
+    Form,
+    folded,
+    split_mention,
+)
+from safeai_git.core.trailers_loose import is_revert, retells
+
+PERSON = ("Maria Maintainer", "maria@example.com")
+CLAUDE = "Co-Authored-By: Claude Opus 4.6 <noreply@anthropic.com>"
+
+
+def of_message(message: str, **more: bool) -> Attribution:
+    return attribute(Metadata(PERSON, PERSON, message), catalogue(), **more)
+
+
+def of_author(name: str, email: str) -> Attribution:
+    return attribute(Metadata((name, email), (name, email), "a change\n"), catalogue())
+
+
+def told(found: Attribution) -> tuple[str, str, str]:
+    """Class, agent, and the kind of the first signal."""
+    return found.author_class, found.agent, found.signals[0].kind if found.signals else ""
+
+
+AGENTS = [
+    ("Claude", "noreply@anthropic.com", "claude-code"),
+    ("claude[bot]", "209825114+claude[bot]@users.noreply.github.com", "claude-code"),
+    # the number is that of github-actions: the account's name says more
+    ("claude[bot]", "41898282+claude[bot]@users.noreply.github.com", "claude-code"),
+    ("Claude Code", "me@example.com", "claude-code"),
+    ("Claude Bot", "claude@example.com", "claude-code"),
+    ("Codex", "codex@openai.com", "codex"),
+    ("copilot-swe-agent[bot]", "198982749+Copilot@users.noreply.github.com", "copilot"),
+    ("Commit Check", "198982749+Copilot@users.noreply.github.com", "copilot"),
+    ("whoever", "198982749+renamed@users.noreply.github.com", "copilot"),
+    ("Cursor Agent", "cursoragent@cursor.com", "cursor"),
+    ("Maria (aider)", "maria@example.com", "aider"),
+    ("Ali Ayas (gemini-2.5-pro-preview-05-06)", "ali@example.com", "gemini-cli"),
+    ("Devin AI", "158243242+devin-ai-integration[bot]@users.noreply.github.com", "devin"),
+    ("google-labs-jules[bot]", "161369871+google-labs-jules[bot]@users.noreply.github.com", "jules"),
+    ("gemini-cli", "218195315+gemini-cli@users.noreply.github.com", "gemini-cli"),
+    ("openhands", "openhands@all-hands.dev", "openhands"),
+    ("Amp", "amp@ampcode.com", "amp"),
+    ("opencode", "noreply@opencode.ai", "opencode"),
+    ("Roo Code", "chris@roocode.com", "roo"),
+    ("Cline", "cline@cline.bot", "cline"),
+    ("Windsurf", "noreply@codeium.com", "windsurf"),
+    ("sweep-ai[bot]", "128439645+sweep-ai[bot]@users.noreply.github.com", "sweep"),
+    (
+        "Amazon Q Developer",
+        "208079219+amazon-q-developer[bot]@users.noreply.github.com",
+        "amazon-q",
+    ),
+    ("Kiro Agent", "244629292+kiro-agent@users.noreply.github.com", "kiro"),
+    ("Replit Agent", "agent@replit.com", "replit"),
+    ("gpt-engineer-app[bot]", "159125892+gpt-engineer-app[bot]@users.noreply.github.com", "lovable"),
+    ("Junie", "junie@jetbrains.com", "junie"),
+    ("goose", "goose@block.xyz", "goose"),
+    ("Charm Crush", "crush@charm.land", "crush"),
+    ("factory-droid[bot]", "138933559+factory-droid[bot]@users.noreply.github.com", "factory"),
+    ("continue[bot]", r"continue\[bot\]@users.noreply.github.com", "continue"),
+    ("Gemini", "noreply@somewhere.example", "gemini-cli"),
+    ("Devin", "bot@somewhere.example", "devin"),
+    ("Devin Agent", "someone@example.com", "devin"),
+    # agents that nobody listed
+    ("Perfect Agent", "agent@perfect.example", "perfect agent"),
+    ("Joe (Agent) Stump", "joe@stump.example", "joe (agent) stump"),
+    ("Agent-Neon-42", "agent-neon-42@example.com", "agent neon 42"),
+    ("DeepBloom Agent", "someone@example.com", "deepbloom agent"),
+    ("New AI Assistant", "assistant@example.com", "new ai assistant"),
+    ("super-ai[bot]", "1+super-ai[bot]@users.noreply.github.com", "super-ai[bot]"),
+    ("GPT-5.2 Codex", "someone@example.com", "codex"),
+]
+
+
+@pytest.mark.parametrize(("name", "email", "agent"), AGENTS)
+def test_agents_as_authors(name: str, email: str, agent: str) -> None:
+    found = of_author(name, email)
+    assert told(found) == ("ai", agent, "author")
+    assert found.confidence >= 0.8
+
+
+@pytest.mark.parametrize(("name", "email", "agent"), AGENTS)
+def test_agents_as_co_authors(name: str, email: str, agent: str) -> None:
+    found = of_message(f"a change\n\nCo-authored-by: {name} <{email}>\n")
+    assert told(found) == ("ai", agent, "trailer")
+
+
+PEOPLE = [
+    ("Claude Dupont", "claude.dupont@example.fr"),
+    ("Claude", "claude@example.fr"),
+    ("Devin Gould", "djgould@example.com"),
+    ("Devin", "devin@example.com"),
+    ("Jules Robichaud-Gagnon", "jules@example.com"),
+    ("Gemini Ganesan", "gemini@example.com"),
+    ("Aiden Cline", "63023139+rekram1-node@users.noreply.github.com"),
+    ("Benjamin Goose", "benjamin.goose@example.com"),
+    ("Amp Smith", "amp@example.com"),
+    ("Boris Cherny", "boris@anthropic.com"),
+    ("Charlie Marsh", "charliemarsh@openai.com"),
+    ("Chris Rowe", "chris@rowe.bot"),
+    ("Nik", "nik@cline.bot"),
+    ("cte", "support@roocode.com"),
+    ("Paul Gauthier", "aider@paulg.example"),
+    ("Eric Wheeler", "roo-code@z.ewheeler.example"),
+    ("Jiunn Haur Lim", "codex.is.poetry@example.com"),
+    ("Chris Cowan", "agentme49@example.com"),
+    ("Agent Smith", "smith@matrix.example"),
+    ("Alexander Abbot", "abbot@example.com"),
+    ("Real Estate Agent", "sales@example.com"),
+    ("Maria (she)", "maria@example.com"),
+    ("Maria (Claude)", "maria@example.com"),
+    ("Dhairya Joshi", "77039476+TheRAWagent@users.noreply.github.com"),
+    ("build-agent", "build-agent@ci.example"),
+    ("Jean-Claude", "jc@example.com"),
+    ("Alex Ley", "alex@scrub-ai.example"),
+]
+
+
+@pytest.mark.parametrize(("name", "email"), PEOPLE)
+def test_people_are_people(name: str, email: str) -> None:
+    """A name, a domain or a word is not an identity."""
+    assert told(of_author(name, email)) == ("human", "", "")
+    assert told(of_message(f"a change\n\nCo-authored-by: {name} <{email}>\n")) == ("human", "", "")
+    assert told(of_message(f"a change\n\nAssisted-by: {name} <{email}>\n")) == ("human", "", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "email", "agent"),
+    [
+        ("dependabot[bot]", "49699333+dependabot[bot]@users.noreply.github.com", "dependabot"),
+        ("renovate[bot]", "29139614+renovate[bot]@users.noreply.github.com", "renovate"),
+        ("pre-commit-ci[bot]", "66853113+pre-commit-ci[bot]@users.noreply.github.com", "pre-commit-ci"),
+        ("github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com", "github-actions"),
+        ("A workflow", "41898282+github-actions[bot]@users.noreply.github.com", "github-actions"),
+        ("vercel[bot]", "35613825+vercel[bot]@users.noreply.github.com", "vercel[bot]"),
+        ("peril[bot]", "", "peril[bot]"),
+        ("datadog-agent[bot]", "1+datadog-agent[bot]@users.noreply.github.com", "datadog-agent[bot]"),
+        ("Babel Bot", "babel@example.com", "babel-bot"),
+        ("Irwin the IANA Bot", "runner@x.example", "irwin the iana bot"),
+        ("typeshedbot", "", "typeshedbot"),
+    ],
+)
+def test_bots_are_not_ai(name: str, email: str, agent: str) -> None:
+    assert told(of_author(name, email)) == ("bot", agent, "author")
+    by_bot = f"a change\n\nCo-authored-by: {name} <{email}>\n"
+    assert told(of_message(by_bot)) == ("human", "", "")
+    both = attribute(Metadata((name, email), None, f"a change\n\n{CLAUDE}\n"), catalogue())
+    assert told(both)[:2] == ("ai", "claude-code")
+
+
+def test_a_bot_as_committer_says_nothing() -> None:
+    bot = ("renovate[bot]", "29139614+renovate[bot]@users.noreply.github.com")
+    assert told(attribute(Metadata(PERSON, bot, "x"), catalogue())) == ("human", "", "")
+
+
+def test_an_agent_as_committer_alone_is_mixed() -> None:
+    found = attribute(Metadata(PERSON, ("Cursor Agent", "cursoragent@cursor.com"), "x"), catalogue())
+    assert told(found) == ("mixed", "cursor", "committer")
+    assert told(of_author("Cursor Agent", "cursoragent@cursor.com"))[0] == "ai"
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        "ellipsis-dev[bot] <65095814+ellipsis-dev[bot]@users.noreply.github.com>",
+        "coderabbitai[bot] <136622811+coderabbitai[bot]@users.noreply.github.com>",
+        "Copilot Autofix powered by AI <175728472+Copilot@users.noreply.github.com>",
+        "Copilot Autofix powered by AI <62310815+github-advanced-security[bot]@users.noreply.github.com>",
+        "some-ai-reviewer[bot] <1+some-ai-reviewer[bot]@users.noreply.github.com>",
+    ],
+)
+def test_a_reviewers_suggestion_is_mixed(who: str) -> None:
+    found = of_message(f"Update a.ts\n\nCo-authored-by: {who}\n")
+    assert found.author_class == "mixed"
+    assert of_message(f"Update a.ts\n\nCo-authored-by: {who}\n{CLAUDE}\n").author_class == "ai"
+
+
+HELPED = [
+    ("Assisted-by: Claude Fable 5", "mixed", "claude-code"),
+    ("Assisted-by: Claude", "mixed", "claude-code"),
+    ("Assisted-by: Claude (Anthropic)", "mixed", "claude-code"),
+    ("Assisted-by: Claude Opus 4.8 <noreply@anthropic.com>", "mixed", "claude-code"),
+    ("Assisted-by: Claude:claude-3-opus coccinelle sparse", "mixed", "claude-code"),
+    ("Assisted-by: Unheard:some-model-7 [sparse]", "mixed", ""),
+    ("Assisted-by: Crush:qwen3.7-max", "mixed", "crush"),
+    ("Assisted-by: AWS Claude Opus 4.5 via Crush <crush@charm.land>", "mixed", "crush"),
+    ("Assisted-by: AWS Claude Opus 4.5", "mixed", "claude-code"),
+    ("Assisted-by: openai/gpt-5.5 via Crush (modified ver.)", "mixed", "crush"),
+    ("Assisted-by: <Model-Name> via Crush", "mixed", "crush"),
+    ("Assisted-by: YAAI <1+yaai-bot@users.noreply.github.com>", "human", ""),
+    ("Assisted-by: an LLM", "mixed", ""),
+    ("Assisted-by: GLM-5 (Z.ai)", "mixed", "glm"),
+    ("Assisted-by: Kimi-k2.6", "mixed", "kimi"),
+    ("Assisted-by: Jules", "mixed", "jules"),
+    ("Assisted-by: Jane Doe <jane@example.com>", "human", ""),
+    ("Assisted-by: Jane Doe, John Doe", "human", ""),
+    ("Assisted-by: dependabot[bot]", "human", ""),
+    ("Assisted-by: renovate, dependabot", "human", ""),
+    ("Assisted-by: AGENT_NAME:MODEL_VERSION", "human", ""),
+    ("Assisted-by: none", "human", ""),
+    ("Generated-by: GitHub Copilot", "ai", "copilot"),
+    ("Generated-by: openapi-generator", "human", ""),
+    ("Generated-by: AI", "ai", ""),
+    ("Made-with: Cursor", "ai", "cursor"),
+    ("Made-with: love", "human", ""),
+    ("AI-assisted: yes", "mixed", ""),
+    ("AI-assisted: no", "human", ""),
+    ("AI-generated: Claude Code", "ai", "claude-code"),
+    ("Co-authored-by-AI: something new", "ai", ""),
+    ("Written-by-AI: true", "ai", ""),
+    ("AI-Model: gpt-5", "ai", "codex"),
+    ("AI-Tool: a tool of ours", "human", ""),
+    ("Claude-Session: https://claude.ai/code/session_01", "ai", "claude-code"),
+    ("Claude-Steers: 3", "ai", "claude-code"),
+    ("Claude-Generated-By: Claude Code (cli/claude-opus-4-5=100%)", "ai", "claude-code"),
+    ("Codex-Worktree-Snapshot: startup-cleanup", "ai", "codex"),
+    ("Cursor-Agent: fix the crash", "human", ""),
+    ("Buildkite-Session: 12", "human", ""),
+    ("Amp-Thread-ID: https://ampcode.com/threads/T-1", "ai", "amp"),
+    ("Entire-Checkpoint: 91220378d066", "ai", "entire"),
+    ("Entire-Agent: none", "ai", "entire"),
+    ("Replit-Commit-Session-Id: 5e5ec4ea", "ai", "replit"),
+    ("Replit-Commit-Author: Agent", "ai", "replit"),
+    ("Agent-Logs-Url: https://github.com/o/r/sessions/1", "ai", "copilot"),
+    ("Co-authored-by: Codex", "ai", "codex"),
+    ("Co-authored-by: Gemini", "ai", "gemini-cli"),
+    ("Co-authored-by: Devin", "human", ""),
+    ("Co-authored-by: Claude-3.5-Sonnet", "ai", "claude-code"),
+    ("Co-authored-by: OpenHands-GPT-5 openhands@all-hands.dev", "ai", "openhands"),
+    ("Co-authored-by: Charm Crush <crush@charm.land", "ai", "crush"),
+    ("Co-authored-by: claude-sonnet-4-6 via Crush <charmcrush@users.noreply.github.com>", "ai", "crush"),
+    ("Co-developed-by: Claude <noreply@anthropic.com>", "ai", "claude-code"),
+    ("X" * 90 + "-by-ai: yes", "human", ""),
+]
+
+
+@pytest.mark.parametrize(("line", "author_class", "agent"), HELPED)
+def test_trailers_in_gits_block(line: str, author_class: str, agent: str) -> None:
+    found = of_message(f"a change of code\n\nWhy.\n\n{line}\n")
+    assert (found.author_class, found.agent) == (author_class, agent)
+    if author_class != "human":
+        assert found.signals[0].kind == "trailer"
+        assert 0.7 < found.confidence <= 0.95
+
+
+OUTSIDE = {
+    "a sign-off as a later paragraph": f"s\n\nBody.\n\n{CLAUDE}\n\nSigned-off-by: M <m@example.com>\n",
+    "a badge after it": f"s\n\n{CLAUDE}\n\n[![badge](https://x.example/b.svg)](https://x.example)\n",
+    "a footer after it": f"s\n\n{CLAUDE}\n\nGenerated with Claude Code (https://claude.com/claude-code)\n",
+    "a tool's data after it": f's\n\n{CLAUDE}\n\n=== Do not change ===\n{{\n "cmd": "x"\n}}\n^^^ until here ^^^\n',
+    "no blank line before it": f"s\n\nBody.\n{CLAUDE}\n",
+    "no body at all": f"s\n{CLAUDE}\n",
+    "the whole message indented": f"s\n\n    Why:\n    - a\n    - b\n\n    {CLAUDE}\n\n    Thanks\n",
+    "the end indented": f"s\n\nBody.\n\n   💘 Generated with Crush\n\n   {CLAUDE}\n",
+    "boxed": f"╭──╮\n│ s │\n│ body │\n│ {CLAUDE} │\n╰──╯\n",
+    r"a literal \n\n": rf"s\n\nBody.\n\n{CLAUDE}" + "\n",
+    r"a literal \r\n": rf"s\r\n\r\n{CLAUDE}" + "\n",
+    "folded into the subject": f"s  🤖 Generated with [Claude Code](https://claude.ai/code)  {CLAUDE}\n",
+    "CRLF, outside": f"s\r\n\r\nBody.\r\n{CLAUDE}\r\n",
+    "a missing bracket, outside": "s\n\nBody.\nCo-Authored-By: Claude <noreply@anthropic.com\n",
+    "a missing blank": "s\n\nBody.\nCo-Authored-By: Claude Opus4.5<noreply@anthropic.com>\n",
+    "a blank in the key": "s\n\nBody.\n\nAssisted By: Claude Opus 4.6\n",
+    "an underscore in the key": "s\n\nBody.\n\nassisted_by: Claude Opus 4.6\n",
+    "messages squashed into one": f"s (#1)\n\n* one\n\n{CLAUDE}\n\n* two\n\n---------\n\nCo-authored-by: M <m@example.com>\n",
+    "git's own squash": f"s\n\nSquashed commit of the following:\n\ncommit 1\n\n    like this:\n\n    {CLAUDE}\n\nmore\n",
+    "a fence that is never closed": f"s\n\n```\ncode\n{CLAUDE}\nand more\n",
+    "the subject says it": "AI-assisted: keep the keys\n",
+}
+
+
+@pytest.mark.parametrize("message", OUTSIDE.values(), ids=OUTSIDE.keys())
+def test_genuine_trailers_outside_the_block_count_weaker(message: str) -> None:
+    found = of_message(message)
+    assert found.author_class in ("ai", "mixed")
+    assert found.signals[0].kind == "loose-trailer"
+    assert found.confidence == 0.7
+
+
+SOMEBODY_ELSES = {
+    "quoted": f"s\n\nHe wrote:\n> {CLAUDE}\n\nNo.\n",
+    "in a fence": f"s\n\nA message ends so\n\n```\n{CLAUDE}\n```\n\nand is read.\n",
+    "in backticks": f"s\n\nWe now add `{CLAUDE}` to messages.\n",
+    "in quotes": f's\n\nFix "{CLAUDE}" in the parser.\n',
+    "an example": f"s\n\nIt should be:\n\n    {CLAUDE}\n\nSee there.\n",
+    "an example at the end": f"s\n\nSo now it'll look like this:\n\n    {CLAUDE}\n",
+    "an example that is not indented": f"s\n\nFor example:\n\n{CLAUDE}\n\nis read now.\n",
+    "code": f"s\n\nBody.\n\n    {CLAUDE}\n",
+    "a bullet": f"s\n\n- {CLAUDE}\n- others\n\nEnd.\n",
+    "in the middle, indented": f"s\n\nBody\n  {CLAUDE}\nand on.\n",
+    "the subject": "Co-authored-by: is read now\n",
+    "an offered key": "s\n\nAssisted-by: AGENT_NAME:MODEL_VERSION\n\nmore\n",
+    "documented": "docs: the Co-authored-by: Claude <noreply@anthropic.com> trailer\n",
+    "literal, in prose": r"s\n\nThe \n in Co-Authored-By is read" + "\n",
+    "told by a revert": f'Revert "s"\n\nThis reverts commit 1.\n\nIt said\n{CLAUDE}\n\nand was wrong.\n',
+    "a revert with the old message": f'Revert "s"\n\nThis reverts commit 1.\n\nOriginal message:\n\ns\n\n{CLAUDE}\n',
+    "a revert of an agent's work": 'Revert "s by Claude"\n\nThis reverts commit 1.\n',
+    "a branch's name": "Merge pull request #1 from o/codex/fix\n\nRead it\n",
+    "a remark": "s\n\nCo-authored-by: see below\n\nclaude-code: 15 items\n",
+    "a long line": f"s\n\n{CLAUDE}{'x' * 2000}\n\nmore\n",
+}
+
+
+@pytest.mark.parametrize("message", SOMEBODY_ELSES.values(), ids=SOMEBODY_ELSES.keys())
+def test_what_is_told_is_nobodys_trailer(message: str) -> None:
+    found = of_message(message)
+    assert found.author_class == "human"
+    assert all(signal.kind == "text" for signal in found.signals)
+
+
+def test_reverts() -> None:
+    """An agent's own revert is the agent's; only what it repeats is not."""
+    assert is_revert('Revert "x"')
+    assert is_revert("revert: x")
+    assert not is_revert("Reverting is hard")
+    assert not retells("s\n\nOriginal message:\n")
+    assert told(of_message(f'Revert "s"\n\nThis reverts commit 1.\n\n{CLAUDE}\n'))[0] == "ai"
+
+
+def test_cherry_picks_keep_their_trailers() -> None:
+    picked = f"s\n\nBody.\n\n{CLAUDE}\n(cherry picked from commit 0123456789)\n"
+    assert told(of_message(picked)) == ("ai", "claude-code", "trailer")
+
+
+def test_a_divider_hides_nothing() -> None:
+    """``git log`` reads the trailers below a divider, ``interpret-trailers`` those above: both count."""
+    below = f"s\n\nBody\n---\nmore\n\n{CLAUDE}\n"
+    above = f"s\n\n{CLAUDE}\n---\n a | 1 +\n"
+    both = f"s\n\n{CLAUDE}\n---\nmore\n\nMade-with: Cursor\n"
+    assert told(of_message(below)) == ("ai", "claude-code", "trailer")
+    assert told(of_message(above)) == ("ai", "claude-code", "trailer")
+    assert [signal.kind for signal in of_message(both).signals] == ["trailer", "trailer"]
+
+
+FREE = [
+    ("s\n\n🤖 Generated with [Claude Code](https://claude.ai/code)\n", "claude-code"),
+    ("s\n\nMost of it was written with the help of Cursor.\n", "cursor"),
+    ("s\n\nThis was generated by an AI.\n", ""),
+    ("aider: Added a test\n", "aider"),
+    ("s\n\n# Aider chat conversation:\n\nUSER: x\n", "aider"),
+    ("s\n\nSee https://claude.ai/code/session_01.\n", "claude-code"),
+]
+
+
+@pytest.mark.parametrize(("message", "agent"), FREE)
+def test_free_text_is_reported_and_governs_only_where_asked(message: str, agent: str) -> None:
+    found = of_message(message)
+    assert (found.author_class, found.agent, found.confidence) == ("human", "", 0.5)
+    assert ("text", agent) in {(signal.kind, signal.agent) for signal in found.signals}
+    governed = of_message(message, free_text_governs=True)
+    assert (governed.author_class, governed.confidence) == ("ai", 0.3)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "s\n\nThis commit was generated by running:\n\n    fastmod x\n",
+        "s\n\nGenerated by dependabot.\n",
+        "s\n\nTool calls that weren't generated by the right tool are dropped.\n",
+        "colour: aider: x\n",
+        "s\n\nBuilt with Jenkins\n",
+    ],
+)
+def test_other_tools_are_no_free_text(message: str) -> None:
+    assert of_message(message).signals == ()
+
+
+def test_free_text_beside_an_unreadable_author() -> None:
+    message = "s\n\nGenerated with Claude Code\n"
+    for author in (None, ("", "x@example.com"), ("x", "")):
+        found = attribute(Metadata(author, None, message), catalogue())
+        assert (found.author_class, len(found.signals)) == ("unknown", 1)
+
+
+def test_claims_branches_and_environment() -> None:
+    rows = catalogue()
+    assert told(attribute(Metadata(PERSON, claimed_agent="Claude Code"), rows)) == (
+        "ai",
+        "claude-code",
+        "claim",
+    )
+    assert told(attribute(Metadata(PERSON, claimed_agent="unheard of"), rows))[1] == "unheard of"
+    found = attribute(Metadata(PERSON, branch="cursor/fix-it"), rows)
+    assert (told(found), found.confidence) == (("ai", "cursor", "branch"), 0.7)
+    assert told(attribute(Metadata(PERSON, branch="feature/cursor"), rows))[0] == "human"
+    found = attribute(Metadata(PERSON, environment=frozenset({"CLAUDECODE", "HOME"})), rows)
+    assert told(found) == ("ai", "claude-code", "environment")
+
+
+def test_the_strongest_comes_first_and_ai_before_mixed() -> None:
+    message = f"s\n\nBody.\nMade-with: Cursor\n\nAssisted-by: Kimi K3\n{CLAUDE}\n"
+    found = attribute(Metadata(PERSON, ("Amp", "amp@ampcode.com"), message, branch="codex/x"), catalogue())
+    assert (found.author_class, found.agent, found.confidence) == ("ai", "claude-code", 0.95)
+    confidences = [signal.confidence for signal in found.signals]
+    assert confidences == sorted(confidences, reverse=True)
+    assert [signal.kind for signal in found.signals[:1]] == ["committer"]
+
+
+def test_signals_are_bounded() -> None:
+    """One agent on each of a million lines is one signal; a thousand agents are the first few."""
+    same = of_message("s\n\n" + f"{CLAUDE}\n" * 20_000)
+    assert len(same.signals) == 1
+    many = of_message("s\n\n" + "".join(f"Co-authored-by: x{n} agent <a@b.example>\n" for n in range(1000)))
+    assert len(many.signals) == MOST_SIGNALS
+    told_often = of_message("s\n\n" + "generated with Claude Code\n" * 40_000)
+    assert len(told_often.signals) == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "s\n\n" + "Co-authored-by: " + "x" * 1_000_000 + "\n",
+        "s\n\n" + "Co-authored-by: <" * 60_000 + "\n",
+        "s  " + "Co-authored-by: a@b " * 50_000,
+        "s" + r"\nCo-authored-by: x" * 50_000,
+        "s\n\n" + "  Co-authored-by: x <y@z.example>\n" * 30_000 + "end\n",
+        "s\n\n" + "```\n" * 250_000 + CLAUDE,
+        "s\n\n" + "generated with " * 65_000,
+        "Co-authored-by" + "-by" * 300_000 + ": x",
+        "s\n\nAI" + "-ai" * 300_000 + ": x\n",
+        "s\n\n" + "> " * 500_000 + "original message\n",
+        'Revert "' + " \t" * 500_000 + "original",
+    ],
+    ids=range(11),
+)
+def test_hostile_megabytes_end(message: str) -> None:
+    """Nothing here takes more than linear time: a quadratic step would not end within the suite."""
+    assert of_message(message).author_class in ("human", "ai")
+
+
+def test_long_identities() -> None:
+    assert of_author("x" * 1_000_000, "y" * 1_000_000 + "@example.com").author_class == "human"
+    assert of_author("(" * 100_000, "@" * 100_000).author_class == "human"
+
+
+def test_names_are_folded() -> None:
+    assert (
+        folded("  Devin\u2010AI\u00a0Integration ")
+        == folded("devin ai_integration")
+        == "devin ai integration"
+    )
+    assert folded("\uff23\uff4c\uff41\uff55\uff44\uff45\u2003\uff23\uff4f\uff44\uff45") == "claude code"
+    assert folded("💘 Crush") == "crush"
+    assert of_author("\uff23\uff2c\uff21\uff35\uff24\uff25\uff0dCode", "x@example.com").agent == "claude-code"
+
+
+@given(st.text(max_size=60))
+def test_folding_is_stable(name: str) -> None:
+    assert folded(folded(name)) == folded(name)
+    assert folded(unicodedata.normalize("NFKC", name)) == folded(name)
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "email"),
+    [
+        ("A <a@b.example>", "A", "a@b.example"),
+        ("A<A@B.example", "A", "a@b.example"),
+        ("A a@b.example", "A", "a@b.example"),
+        ("<a@b.example>", "", "a@b.example"),
+        (r"x[bot] <x\[bot\]@b.example>", "x[bot]", "x[bot]@b.example"),
+        ("A", "A", ""),
+        ("A <nobody>", "A", ""),
+        ("A <>", "A", ""),
+    ],
+)
+def test_a_mention_taken_apart(value: str, name: str, email: str) -> None:
+    assert split_mention(value) == (name, email)
+
+
+def test_every_row_says_where_it_was_seen() -> None:
+    """The catalogue is data: each form once, of a kind that is read, in the form that is looked up, with a source."""
+    seen: dict[tuple[str, str], str] = {}
+    for agent in catalogue().agents:
+        assert agent.author_class in ("ai", "bot")
+        assert agent.forms, agent.name
+        for form in agent.forms:
+            assert form.kind in FORMS, form
+            assert len(form.seen) >= 8, form
+            assert (form.kind, form.value) not in seen, (form, seen.get((form.kind, form.value)))
+            seen[form.kind, form.value] = agent.name
+            if form.kind in ("name", "bare-name", "given-name"):
+                assert folded(form.value) == form.value, form
+            if form.kind in ("email", "domain", "login", "key", "text"):
+                assert form.value == form.value.lower(), form
+            if form.kind == "github-id":
+                assert form.value.isdecimal()
+            if form.kind == "model":
+                assert not re.compile(form.value).groups, "the agent is found by the number of the group"
+                assert not re.match(form.value, ""), form
+    assert len({agent.name for agent in catalogue().agents}) == len(catalogue().agents)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "claude-code", "codex", "copilot", "cursor", "aider", "devin", "jules", "gemini-cli", "openhands", "amp",
+        "opencode", "roo", "cline", "windsurf", "sweep", "amazon-q", "kiro", "replit", "lovable", "junie", "goose",
+        "crush", "factory",
+    ],
+)  # fmt: skip
+def test_the_agents_that_everybody_meets_are_there(name: str) -> None:
+    agent = catalogue().by_name(name)
+    assert agent
+    assert agent.name == name
+    assert agent.author_class == "ai"
+
+
+def test_an_empty_catalogue_knows_the_general_forms_only() -> None:
+    empty = Catalogue((), {})
+    assert attribute(Metadata(("Claude", "noreply@anthropic.com")), empty).author_class == "human"
+    assert attribute(Metadata(("x[bot]", "")), empty).author_class == "bot"
+    one = Catalogue(
+        [Agent("one", forms=(Form("email", "a@b", "x"),)), Agent("two", forms=(Form("email", "a@b", "x"),))],
+        {},
+    )
+    assert attribute(Metadata(("x", "a@b")), one).agent == "one"
