@@ -261,6 +261,27 @@ def show(
 
 
 @app.command()
+def attribution(
+    revisions: Annotated[
+        str,
+        typer.Argument(metavar="[RANGE]", help="BASE..HEAD, or a revision and its history (default: HEAD)."),
+    ] = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="The commits of every branch and tag instead.")
+    ] = False,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Say who wrote each commit, and what says so: an agent, an agent and a person, a person, a bot.
+
+    One line a commit: name, class, agent, confidence, signals. Only metadata is read, and no policy is asked.
+    """
+    from safeai_git.commands import attribution as command
+
+    session = _session(output_format)
+    _end(session, lambda: command.attribution(session, revisions, everything=everything))
+
+
+@app.command()
 def explain(
     path: Annotated[str, typer.Argument(help="A path, relative to where you are. It need not exist.")],
     at: AtOption = "",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
 import pytest
+from conftest import Repo
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -530,3 +532,89 @@ def test_an_empty_catalogue_knows_the_general_forms_only() -> None:
         {},
     )
     assert attribute(Metadata(("x", "a@b")), one).agent == "one"
+
+
+@pytest.fixture
+def history(repo: Repo) -> Repo:
+    """A person's commit, and an agent's on a branch."""
+    repo.commit("one", {"a": "1"})
+    repo.git("checkout", "-q", "-b", "feature")
+    repo.commit(f"two\n\n{CLAUDE}\n", {"a": "2"})
+    return repo
+
+
+def rows(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_the_command_prints_a_line_a_commit(history: Repo) -> None:
+    done = history.safeai("attribution", "main..feature", "--format", "jsonl")
+    assert done.code == 0, done.both
+    assert rows(done.out) == [
+        {
+            "commit": history.git("rev-parse", "feature"),
+            "class": "ai",
+            "agent": "claude-code",
+            "confidence": 0.95,
+            "signals": [
+                {
+                    "kind": "trailer",
+                    "agent": "claude-code",
+                    "class": "ai",
+                    "confidence": 0.95,
+                    "evidence": "co-authored-by: Claude Opus 4.6 <noreply@anthropic.com>",
+                }
+            ],
+        }
+    ]
+    whole = json.loads(history.safeai("attribution", "--format", "json").out)
+    assert [one["class"] for one in whole["commits"]] == ["ai", "human"]
+    shown = history.safeai("attribution", "feature").out.splitlines()
+    assert shown[0].split()[1:4] == ["ai", "claude-code", "0.95"]
+    assert shown[1].split()[1:] == ["human", "-", "0.50"]
+
+
+def test_the_command_reads_every_branch_and_no_notes(history: Repo) -> None:
+    history.git("checkout", "-q", "main")
+    history.git("notes", "add", "-m", "a note", "HEAD")
+    assert len(rows(history.safeai("attribution", "--format", "jsonl").out)) == 1
+    assert len(rows(history.safeai("attribution", "--all", "--format", "jsonl").out)) == 2
+
+
+def test_the_command_reads_metadata_alone(history: Repo) -> None:
+    """A tree that is not there, as in a partial clone, and a message that a terminal must not obey."""
+    raw = (
+        f"tree {'1' * 40}\nparent {history.git('rev-parse', 'HEAD')}\n"
+        "author Evil\x1b[2J Agent <agent@x.example> 1 +0000\ncommitter M <m@example.com> 1 +0000\n\nthree\n"
+    )
+    name = history.git("hash-object", "-t", "commit", "-w", "--literally", "--stdin", stdin=raw.encode())
+    done = history.safeai("attribution", f"HEAD..{name}")
+    assert done.code == 0, done.both
+    assert "\x1b" not in done.out
+    assert done.out.split()[:2] == [name[:12], "ai"]
+
+
+def test_the_command_goes_on_after_a_commit_that_cannot_be_read(history: Repo) -> None:
+    huge = f"tree {'1' * 40}\nauthor M <m@e.x> 1 +0000\ncommitter M <m@e.x> 1 +0000\n\n{'x' * (2 << 20)}\n"
+    name = history.git("hash-object", "-t", "commit", "-w", "--literally", "--stdin", stdin=huge.encode())
+    found = rows(history.safeai("attribution", name, "--format", "jsonl").out)
+    assert found == [{"commit": name, "class": "unknown", "agent": "", "confidence": 0.0, "signals": []}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["main..feature", "--all"], 2, "exclude each other"),
+        (["main...feature"], 2, "is not a range"),
+        (["..feature"], 2, "is not a range"),
+        (["nowhere"], 3, "unknown revision"),
+        (["nowhere..feature"], 3, "unknown revision"),
+        (["main..nowhere"], 3, "unknown revision"),
+        (["main.."], 0, ""),
+    ],
+)
+def test_what_the_command_says_to_odd_arguments(
+    history: Repo, arguments: list[str], code: int, said: str
+) -> None:
+    done = history.safeai("attribution", *arguments)
+    assert (done.code, said in done.err) == (code, True), done.both

@@ -178,7 +178,7 @@ def _of_message(message: str, catalogue: Catalogue) -> Iterator[Signal]:
         return
     if ":" in message:
         yield from _of_trailers(message, catalogue)
-    yield from _of_text(message, lower, catalogue)
+    yield from _of_text(lower, catalogue)
 
 
 def _of_trailers(message: str, catalogue: Catalogue) -> Iterator[Signal]:
@@ -288,22 +288,21 @@ def _of_trailer(trailer: Trailer, catalogue: Catalogue, kind: str, confidence: f
 
 
 _MADE_WITH = re.compile(
-    r"\b(?:generated|written|wrote|created|made|built|authored|implemented|developed|coded|assisted|produced|vibe[ -]coded)\s{1,3}"
+    r"(?:generated|written|wrote|created|made|built|authored|implemented|developed|coded|assisted|produced)\s{1,3}"
     r"(?:entirely |mostly |partly |partially |automatically |in part )?(?:with|by|using|via)\s{1,3}"
-    r"(?:the |an? )?(?:help of |assistance of |assistance from |help from )?[\[*`_\"]{0,3}(?P<what>[^\n\]\)<>`*]{2,60})",
-    re.IGNORECASE,
+    r"(?:the |an? )?(?:help of |assistance of |assistance from |help from )?[\[*`_\"]{0,3}(?P<what>[^\n\]\)<>`*]{2,60})"
 )
 _AI = re.compile(
     r"(?:ai|llm|an ai|generative ai|artificial intelligence|ai (?:system|agent|assistant|tool)s?)\b"
 )
 
 
-def _of_text(message: str, lower: str, catalogue: Catalogue) -> Iterator[Signal]:
-    """Free text: sentences and footers that say how the change came about. Reported; seldom enough to decide."""
+def _of_text(text: str, catalogue: Catalogue) -> Iterator[Signal]:
+    """Free text, in lower case: sentences and footers that say how the change came about."""
     for phrase, agent in catalogue.texts.items():
-        if phrase in lower and (not phrase.endswith(": ") or lower.startswith(phrase)):
+        if phrase in text and (not phrase.endswith(": ") or text.startswith(phrase)):
             yield Signal("text", agent.name, "ai", TEXT, phrase.strip())
-    for found in islice(_MADE_WITH.finditer(message), MOST_SENTENCES):
+    for found in islice(_MADE_WITH.finditer(text), MOST_SENTENCES):
         words = folded(found["what"]).split()
         agents = (catalogue.product(" ".join(words[:count])) for count in range(min(len(words), 5), 0, -1))
         named = next((agent for agent in agents if agent and agent.author_class == "ai"), None)
