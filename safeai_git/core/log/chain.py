@@ -111,7 +111,10 @@ class Chain:
                 f"the entry says that it is number {seq.decode()}, and number {self.size} is due"
             )
         if prev != self._prev:
-            raise LogProofInvalid(f"entry {self.size} does not carry the hash of the entry before it")
+            before = (
+                f"the hash of entry {self.size - 1}: one of the two was changed" if self.size else "no hash"
+            )
+            raise LogProofInvalid(f"entry {self.size} does not carry {before}")
         if time < self._time:
             raise LogProofInvalid(f"entry {self.size} is older than the entry before it")
         leaf = leaf_hash(line)
@@ -145,7 +148,10 @@ class Chain:
                 f"the checkpoint is over {checkpoint.size} entries, and {self.size} stand before it"
             )
         if checkpoint.root != self.frontier.root():
-            raise LogProofInvalid(f"the checkpoint over {self.size} entries has another root than they have")
+            raise LogProofInvalid(
+                f"the checkpoint over {self.size} entries has another root than they have: "
+                f"one of the entries {min(self.committed, self.size - 1)} to {self.size - 1} was changed"
+            )
 
 
 def is_entry(line: bytes) -> bool:

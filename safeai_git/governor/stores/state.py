@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 
 from safeai_git.core.log import base64
 from safeai_git.core.log.entry import Draft, Entry, format_time
+from safeai_git.core.log.hashes import Hashes
 from safeai_git.core.log.ids import Ids
-from safeai_git.core.log.merkle import HASH_BYTES, Frontier, leaf_hash
-from safeai_git.core.log.tiles import HEIGHT, WIDTH, node_in, tile_root
+from safeai_git.core.log.merkle import Frontier, leaf_hash
 from safeai_git.governor.stores.port import Appended, Conflict, Outcome, Placed
-
-_TILE_BYTES = WIDTH * HASH_BYTES
 
 
 @dataclass(slots=True)
@@ -78,40 +76,6 @@ def plan(head: Head, drafts: Sequence[Draft], now: int, find: Find) -> Plan:
         outcomes.append(Placed(index))
     after = Head(frontier, prev, moment) if lines else head
     return Plan(tuple(outcomes), tuple(lines), tuple(leaves), tuple(fresh), after)
-
-
-class Hashes:
-    """The elements of all tiles, level by level."""
-
-    def __init__(self) -> None:
-        self._rows: list[bytearray] = [bytearray()]
-
-    def append(self, leaf: bytes) -> None:
-        """Add a leaf's hash."""
-        level = 0
-        while True:
-            row = self._rows[level]
-            row += leaf
-            if len(row) % _TILE_BYTES:
-                return
-            leaf = tile_root(bytes(row[-_TILE_BYTES:]))
-            level += 1
-            if level == len(self._rows):
-                self._rows.append(bytearray())
-
-    def node(self, level: int, index: int) -> bytes:
-        """The hash of a complete subtree.
-
-        Raises:
-            LookupError: The tree is not that large.
-        """
-        tall, within = divmod(level, HEIGHT)
-        begin, width = index << within, 1 << within
-        row = self._rows[tall] if tall < len(self._rows) else b""
-        part = bytes(row[begin * HASH_BYTES : (begin + width) * HASH_BYTES])
-        if index < 0 or len(part) < width * HASH_BYTES:
-            raise LookupError(f"the log has no subtree ({level}, {index})")
-        return node_in(part, within, 0)
 
 
 class State:
