@@ -178,7 +178,7 @@ def _of_message(message: str, catalogue: Catalogue) -> Iterator[Signal]:
         return
     if ":" in message:
         yield from _of_trailers(message, catalogue)
-    yield from _of_text(lower, catalogue)
+    yield from _of_text(lower, message if len(message) == len(lower) else lower.upper(), catalogue)
 
 
 def _of_trailers(message: str, catalogue: Catalogue) -> Iterator[Signal]:
@@ -292,19 +292,28 @@ _MADE_WITH = re.compile(
     r"(?:entirely |mostly |partly |partially |automatically |in part )?(?:with|by|using|via)\s{1,3}"
     r"(?:the |an? )?(?:help of |assistance of |assistance from |help from )?[\[*`_\"]{0,3}(?P<what>[^\n\]\)<>`*]{2,60})"
 )
+_END_OF_PHRASE = re.compile(r"[.,;:!?(\"']")
 _AI = re.compile(
     r"(?:ai|llm|an ai|generative ai|artificial intelligence|ai (?:system|agent|assistant|tool)s?)\b"
 )
 
 
-def _of_text(text: str, catalogue: Catalogue) -> Iterator[Signal]:
-    """Free text, in lower case: sentences and footers that say how the change came about."""
+def _of_text(text: str, original: str, catalogue: Catalogue) -> Iterator[Signal]:
+    """Free text, in lower case and as written: sentences and footers that say how the change came about."""
     for phrase, agent in catalogue.texts.items():
         if phrase in text and (not phrase.endswith(": ") or text.startswith(phrase)):
             yield Signal("text", agent.name, "ai", TEXT, phrase.strip())
     for found in islice(_MADE_WITH.finditer(text), MOST_SENTENCES):
-        words = folded(found["what"]).split()
-        agents = (catalogue.product(" ".join(words[:count])) for count in range(min(len(words), 5), 0, -1))
-        named = next((agent for agent in agents if agent and agent.author_class == "ai"), None)
-        if named or _AI.match(" ".join(words)):
+        named = _tool_in(found["what"], original[found.start("what")].isupper(), catalogue)
+        if named or _AI.match(folded(found["what"])):
             yield Signal("text", named.name if named else "", "ai", TEXT, found[0][:120].strip())
+
+
+def _tool_in(what: str, capital: bool, catalogue: Catalogue) -> Agent | None:
+    """The tool at the beginning of a phrase; one called by a common word only with a capital, or if nothing follows."""
+    words = folded(_END_OF_PHRASE.split(what, maxsplit=1)[0]).split()
+    for count in range(min(len(words), 5), 0, -1):
+        agent = catalogue.product(" ".join(words[:count]), common=capital or count == len(words))
+        if agent and agent.author_class == "ai":
+            return agent
+    return None

@@ -159,10 +159,15 @@ class Catalogue:
         """The agent that a policy or a caller names, compared after folding."""
         return self._tools.get(folded(name))
 
-    def product(self, name: str) -> Agent | None:
-        """The agent or model of that name where nothing else than a tool is meant, as after ``Generated with``."""
+    def product(self, name: str, *, common: bool = True) -> Agent | None:
+        """The agent or model of that name where a tool is meant, as after ``Generated with``.
+
+        Args:
+            name: Any way of writing it.
+            common: Whether names that are ordinary words or people's names too will do.
+        """
         name = folded(name)
-        return self._tools.get(name) or self._model(name)
+        return (self._tools if common else self._names).get(name) or self._model(name)
 
     def _model(self, name: str) -> Agent | None:
         found = self._model_pattern.match(name)
@@ -228,7 +233,8 @@ class Catalogue:
             if more and not words & self._machine_words:
                 return Match(Agent(name), GENERAL)
         if name.endswith(" bot"):
-            return Match(Agent(name, "bot"), GENERAL)
+            vendor = email.partition("@")[2] in self._domains
+            return Match(Agent(name, "ai" if vendor else "bot"), GENERAL)
         return None
 
     def _mention(self, value: str) -> Match | None:
