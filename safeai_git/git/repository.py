@@ -6,9 +6,9 @@ Asked of git's own plumbing, once each, with every program disabled (`plumbing`)
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from safeai_git.core.errors import HistoryTooShallow, ObjectCorrupt, RepositoryError, WrongUse
 from safeai_git.git.extent import Extent
+from safeai_git.git.opening import answers
 from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.store import CatFileStore, Libgit2Store, ObjectStore
 
@@ -23,6 +24,7 @@ NOTES_REF = "refs/notes/safeai"
 REMOTE_NOTES = "refs/notes/remotes/{remote}/safeai"
 """Where ``git fetch`` puts a remote's notes, so that it never overwrites our own; both are read."""
 
+_ALTERNATES = "GIT_ALTERNATE_OBJECT_DIRECTORIES"
 _FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _IDENT = re.compile(r"(?P<name>.*?) ?<(?P<email>[^<>]*)> \d+ [+-]\d{4}")
 
@@ -37,7 +39,9 @@ class Repository:
         work_tree: The working tree's root; ``None`` in a bare repository.
         object_format: ``sha1`` or ``sha256``.
         shallow: Whether history was cut off when it was fetched.
-        environ: The environment, out of which git gets the allow-listed variables.
+        index_file: The index that a commit would be made of, ``GIT_INDEX_FILE`` or the working tree's own.
+        environ: The environment, out of which git gets the allow-listed variables. Those that say where the
+            repository is name these folders, so that every command is about the same one wherever it runs.
     """
 
     git_directory: Path
@@ -46,6 +50,7 @@ class Repository:
     object_directory: Path
     object_format: str
     shallow: bool
+    index_file: Path
     environ: Mapping[str, str]
     _store: ObjectStore | None = field(default=None, repr=False)
     extents: dict[str, Extent] = field(default_factory=dict, repr=False)
@@ -78,7 +83,7 @@ class Repository:
             self._store = None
 
     def _borrowed(self) -> tuple[Path, ...]:
-        named = self.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES", "")
+        named = self.environ.get(_ALTERNATES, "")
         own = self.common_directory / "objects"
         folders = [Path(folder) for folder in named.split(os.pathsep) if folder]
         if own != self.object_directory and own not in folders:
@@ -137,7 +142,10 @@ class Repository:
         except GitFailed:
             if self._unborn():
                 return ""
-            raise
+            raise RepositoryError(
+                "HEAD names neither a commit that is here nor a branch to begin",
+                hint="'git symbolic-ref HEAD' and 'git fsck' tell more",
+            ) from None
 
     def _unborn(self) -> bool:
         try:
@@ -186,16 +194,12 @@ class Repository:
             ) from error
 
     def _write_tree(self) -> str:
-        index = self.git(["rev-parse", "--path-format=absolute", "--git-path", "index"]).removesuffix(b"\n")
         with tempfile.TemporaryDirectory(prefix="safeai-index-") as scratch:
             copy, empty = Path(scratch, "index"), Path(scratch, "empty")
             empty.mkdir()
-            try:
-                shutil.copyfile(os.fsdecode(index), copy)
-            except FileNotFoundError:
-                pass  # nothing was ever staged
-            except OSError as error:
-                raise RepositoryError(f"the index cannot be read: {error}") from error
+            index = self._index()
+            if index:
+                copy.write_bytes(index)
             here = {
                 "GIT_DIR": os.fspath(self.git_directory),
                 "GIT_WORK_TREE": os.fspath(empty),
@@ -203,6 +207,30 @@ class Repository:
             }
             printed, _ = run(["write-tree", "--missing-ok"], cwd=empty, environ=self.environ, extra=here)
         return printed.decode("ascii").strip()
+
+    def _index(self) -> bytes:
+        """The index as it is on disk; empty when nothing was ever staged.
+
+        Its last bytes are a hash of all others, or zeros where ``index.skipHash`` is set (git, index-format). Git has
+        stopped looking at them, and makes entries of nothing out of an index that was cut off.
+        """
+        try:
+            data = self.index_file.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise RepositoryError(
+                f"the index cannot be read: {error}", hint="check GIT_INDEX_FILE and the file's permissions"
+            ) from error
+        hashed = hashlib.new(self.object_format, usedforsecurity=False)
+        size = hashed.digest_size
+        hashed.update(memoryview(data)[:-size])
+        if data[-size:] not in (hashed.digest(), bytes(size)):
+            raise RepositoryError(
+                f"the index {self.index_file} is damaged: its checksum does not fit its content",
+                hint="delete it and run 'git reset' to make it anew; then stage again",
+            )
+        return data
 
     def ref(self, name: str) -> str:
         """What a full ref name points to; empty when there is no such ref."""
@@ -284,21 +312,9 @@ def discover(start: Path, environ: Mapping[str, str]) -> Repository:
     Raises:
         RepositoryError: There is none, or its parts contradict each other.
     """
-    question = ["--path-format=absolute", "--git-dir", "--git-common-dir", "--git-path", "objects"]
-    question += ["--is-bare-repository", "--is-shallow-repository", "--show-object-format"]
-    try:
-        printed, _ = run(["rev-parse", *question], cwd=start, environ=environ)
-    except GitFailed as error:
-        if "not a git repository" in error.stderr:
-            raise RepositoryError(
-                f"{start} is not inside a git repository", hint="change into one, or make one with 'git init'"
-            ) from error
-        raise RepositoryError(
-            f"the repository at {start} cannot be opened: {error.stderr.strip()}"
-        ) from error
-    lines = os.fsdecode(printed).split("\n")
-    git_directory, common, objects = (Path(line) for line in lines[:3])
-    bare, shallow, object_format = lines[3] == "true", lines[4] == "true", lines[5]
+    lines = answers(start, environ)
+    git_directory, common, objects, index = (Path(line) for line in lines[:4])
+    bare, shallow, object_format = lines[4] == "true", lines[5] == "true", lines[6]
     work_tree = None
     if not bare:
         try:
@@ -308,7 +324,16 @@ def discover(start: Path, environ: Mapping[str, str]) -> Repository:
                 f"{start} is inside git's own folder", hint="change into the working tree"
             ) from error
         work_tree = Path(os.fsdecode(printed.removesuffix(b"\n")))
-    repository = Repository(git_directory, common, work_tree, objects, object_format, shallow, environ)
+    places = {"GIT_DIR": git_directory}
+    if work_tree is not None:
+        places["GIT_WORK_TREE"] = work_tree
+    known = {"GIT_COMMON_DIR": common, "GIT_OBJECT_DIRECTORY": objects, "GIT_INDEX_FILE": index}
+    places |= {name: place for name, place in known.items() if name in environ}
+    settled = {**environ, **{name: os.fspath(place) for name, place in places.items()}}
+    borrowed = [start / folder for folder in environ.get(_ALTERNATES, "").split(os.pathsep) if folder]
+    if borrowed:
+        settled[_ALTERNATES] = os.pathsep.join(map(os.fspath, borrowed))
+    repository = Repository(git_directory, common, work_tree, objects, object_format, shallow, index, settled)
     _both_directions_agree(repository)
     return repository
 

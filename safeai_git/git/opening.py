@@ -1,0 +1,66 @@
+"""Where a repository's parts are, asked of git; and git's refusals to open one, with the next step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from safeai_git.core.errors import RepositoryError
+from safeai_git.git.plumbing import GitFailed, run
+
+_QUESTIONS = (
+    ["--git-dir"],
+    ["--git-common-dir"],
+    ["--git-path", "objects"],
+    ["--git-path", "index"],
+    ["--is-bare-repository"],
+    ["--is-shallow-repository"],
+    ["--show-object-format"],
+)
+
+
+def answers(start: Path, environ: Mapping[str, str]) -> list[str]:
+    """What git says about the repository around a folder: all asked at once, and one by one where a path has newlines.
+
+    Returns:
+        The repository's folder, the one that its working trees share, that of the objects, the index; then ``true``
+        or ``false`` for bare and for shallow; then the name of the hash.
+
+    Raises:
+        RepositoryError: There is none, or git cannot open it.
+    """
+
+    def ask(*questions: list[str]) -> str:
+        words = [word for question in questions for word in question]
+        printed, _ = run(["rev-parse", "--path-format=absolute", *words], cwd=start, environ=environ)
+        return os.fsdecode(printed.removesuffix(b"\n"))
+
+    try:
+        lines = ask(*_QUESTIONS).split("\n")
+        return lines if len(lines) == len(_QUESTIONS) else [ask(question) for question in _QUESTIONS]
+    except GitFailed as error:
+        raise cannot_be_opened(start, error.stderr) from error
+
+
+def cannot_be_opened(start: Path, said: str) -> RepositoryError:
+    """Git's own refusal to open a repository (git, ``setup.c``), with the next step."""
+    if "not a git repository" in said:
+        return RepositoryError(
+            f"{start} is not inside a git repository", hint="change into one, or make one with 'git init'"
+        )
+    told = " ".join(said.split())
+    if "unknown repository extension" in said and "refstorage" in said.lower():
+        return RepositoryError(
+            f"the repository at {start} keeps its refs in a reftable, which the git here cannot read",
+            hint="install git 2.45 or newer",
+        )
+    if "unknown repository extension" in said or "Expected git repo version" in said:
+        return RepositoryError(
+            f"the repository at {start} is of a kind that the git here does not know: {told}",
+            hint="install a newer git",
+        )
+    return RepositoryError(
+        f"the repository at {start} cannot be opened: {told}",
+        hint="'git status' there tells more; nothing can be judged before it works",
+    )
