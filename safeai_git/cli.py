@@ -66,6 +66,17 @@ AgentOption = Annotated[
 ]
 
 
+ReportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--report",
+        metavar="KIND=FILE",
+        help="Write a report too: json, markdown, sarif, github, gitlab or junit; '-' is standard output. Repeatable.",
+        show_default=False,
+    ),
+]
+
+
 class _Parsed(Exception):
     """Carries what is to be done out of typer, which would make exit codes of its own of Ctrl-C and closed pipes."""
 
@@ -168,6 +179,7 @@ def check(
         str, typer.Option("--branch", metavar="NAME", help="The change's branch, as CI knows it.")
     ] = "",
     policy: PolicyOption = None,
+    report: ReportOption = None,
     output_format: FormatOption = Format.text,
 ) -> None:
     """Judge a change: what is staged, a range of commits, or a patch.
@@ -178,9 +190,11 @@ def check(
     Examples: 'safeai-git check', 'safeai-git check --range main..feature', 'git diff | safeai-git check --patch -'.
     """
     from safeai_git.commands import check as command
+    from safeai_git.commands.reports import Reports
 
     session = _session(output_format)
-    request = command.Request(revisions, patch, base, agent, branch, policy, replay, sign)
+    reports = Reports.parse(report or ())
+    request = command.Request(revisions, patch, base, agent, branch, policy, replay, sign, reports)
     _end(session, lambda: command.check(session, request))
 
 
@@ -216,6 +230,7 @@ def verify(
         bool, typer.Option("--all", help="Show commits that are not governed too.")
     ] = False,
     policy: PolicyOption = None,
+    report: ReportOption = None,
     output_format: FormatOption = Format.text,
 ) -> None:
     """Prove that every governed commit has a valid verdict that lets it pass. Works offline.
@@ -224,9 +239,59 @@ def verify(
     BASE: its policy and its allowed signers.
     """
     from safeai_git.commands import people
+    from safeai_git.commands.reports import Reports
 
     session = _session(output_format)
-    _end(session, lambda: people.verify(session, revisions, policy=policy, everything=everything))
+    reports = Reports.parse(report or ())
+    _end(
+        session,
+        lambda: people.verify(session, revisions, policy=policy, everything=everything, reports=reports),
+    )
+
+
+@app.command()
+def ci(
+    mode: Annotated[
+        str, typer.Option("--mode", metavar="MODE", help="check (judge), verify (ask for verdicts) or both.")
+    ] = "check",
+    base: Annotated[
+        str,
+        typer.Option("--base", metavar="REV", help="Where the change starts (default: from the CI system)."),
+    ] = "",
+    head: Annotated[
+        str, typer.Option("--head", metavar="REV", help="Its end (default: from the CI system).")
+    ] = "",
+    replay: Annotated[
+        bool, typer.Option("--replay/--no-replay", help="Run the policy's checks in the sandbox.")
+    ] = True,
+    fetch: Annotated[
+        str,
+        typer.Option(
+            "--fetch", metavar="REMOTE", help="Fetch missing history and the notes with verdicts from here."
+        ),
+    ] = "",
+    push: Annotated[
+        bool, typer.Option("--push", help="Push the signed verdicts to the remote of --fetch.")
+    ] = False,
+    fail_on: Annotated[
+        str, typer.Option("--fail-on", metavar="DECISION", help="review (default) or deny: what ends with 1.")
+    ] = "review",
+    policy: PolicyOption = None,
+    report: ReportOption = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Judge the change that a CI job is about: a pull request, a push, a merge queue's group.
+
+    The commits come from the job's variables (GitHub, GitLab, Bitbucket, Azure, Woodpecker, Jenkins). On GitHub a
+    summary and the outputs decision, findings, base and head are written.
+    """
+    from safeai_git.commands import ci as command
+    from safeai_git.commands.reports import Reports
+
+    session = _session(output_format)
+    reports = Reports.parse(report or ())
+    request = command.Request(mode, base, head, policy, replay, fetch, push, fail_on, reports)
+    _end(session, lambda: command.run(session, request))
 
 
 @app.command()
@@ -251,13 +316,29 @@ def approve(
 @app.command()
 def show(
     revision: Annotated[str, typer.Argument(metavar="[REV]", help="Default: HEAD.")] = "",
+    vsa: Annotated[
+        bool, typer.Option("--vsa", help="Print the verdict as a SLSA summary (VSA), signed if there is a key.")
+    ] = False,
     output_format: FormatOption = Format.text,
 ) -> None:
     """Show the verdicts and approvals of a commit, and what each is worth."""
-    from safeai_git.commands import people
+    from safeai_git.commands import people, summaries
 
     session = _session(output_format)
-    _end(session, lambda: people.show(session, revision))
+    _end(session, lambda: summaries.vsa(session, revision) if vsa else people.show(session, revision))
+
+
+@app.command()
+def schema(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="policy, verdict, approval, report, output or common.")
+    ],
+) -> None:
+    """Print the JSON Schema of a format, for programs that read what safeai-git writes."""
+    from safeai_git.commands import summaries
+
+    session = _session(Format.json)
+    _end(session, lambda: summaries.schema(session, name))
 
 
 @app.command()

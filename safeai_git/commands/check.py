@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safeai_git.commands.reports import Found, Reports
 from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import RepositoryError, SandboxUnavailable, WrongUse
@@ -35,6 +36,7 @@ class Request:
     policy: Path | None = None
     replay: bool = True
     sign: bool | None = None
+    reports: Reports = field(default_factory=Reports)
 
 
 def check(session: Session, request: Request) -> int:
@@ -52,7 +54,7 @@ def check(session: Session, request: Request) -> int:
     decision = worst(judged)
     if session.output_format == "text":
         _show(session, judged, decision)  # first: a key that cannot be used must not hide what was found
-    signed = _sign(session, judged, request.sign)
+    signed = sign_judgements(session, judged, request.sign)
     if session.output_format == "json":
         session.data(
             {"decision": decision, "judgements": [_data(session, one) for one in judged], "signed": signed}
@@ -61,7 +63,14 @@ def check(session: Session, request: Request) -> int:
         session.data({"decision": decision, "judged": len(judged), "signed": signed})
     elif signed:
         session.say(f"signed: {count(len(signed), 'verdict')} in refs/notes/safeai")
+    request.reports.write(Found(_title(request), decision, judged))
     return 0 if decision == "allow" else 1
+
+
+def _title(request: Request) -> str:
+    if request.patch is not None:
+        return f"patch {request.patch}"
+    return f"range {request.revisions}" if request.revisions else "staged change"
 
 
 def _judgements(session: Session, gate: Gate, request: Request) -> Iterable[Judgement]:
@@ -108,7 +117,7 @@ def _read_patch(path: Path) -> bytes:
     return patch
 
 
-def _sign(session: Session, judged: list[Judgement], sign: bool | None) -> list[str]:
+def sign_judgements(session: Session, judged: list[Judgement], sign: bool | None) -> list[str]:
     """Sign what is governed; returns the digests of the envelopes."""
     governed = [one for one in judged if one.verdict.governed and one.verdict.proposal.tree]
     if sign is False or not governed:

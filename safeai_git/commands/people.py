@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safeai_git.commands.check import endpoints
+from safeai_git.commands.reports import Found, Reports
 from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.envelope import Envelope, Opened, check_envelope
@@ -21,15 +22,22 @@ from safeai_git.keys.ed25519 import verify as verify_signature
 from safeai_git.report import data, text
 from safeai_git.seal import Sealer
 from safeai_git.trust import Trust
-from safeai_git.verify import Verifier
+from safeai_git.verify import CommitResult, Verifier
 
 
-def verify(session: Session, revisions: str, *, policy: Path | None, everything: bool) -> int:
+def verify(
+    session: Session,
+    revisions: str,
+    *,
+    policy: Path | None,
+    everything: bool,
+    reports: Reports,
+) -> int:
     """Verify a range; without one, everything since the policy was introduced. 0 when each commit passes."""
     base, head = endpoints(session, revisions) if revisions else _since_policy(session)
     verifier = Verifier(session.repository, session.trust(policy), now=time.time)
     total = passed = governed = 0
-    failed: list[str] = []
+    failed: list[CommitResult] = []
     style = session.style
     if not revisions:
         session.say(f"trust root: {base[:12]}, the commit that introduced .safeai/policy.yaml")
@@ -39,7 +47,7 @@ def verify(session: Session, revisions: str, *, policy: Path | None, everything:
         passed += result.passes
         governed += result.status != "not-governed"
         if not result.passes:
-            failed.append(result.commit)
+            failed.append(result)
         if session.output_format == "jsonl":
             session.data(data.verification(result))
         elif session.output_format == "json":
@@ -57,6 +65,7 @@ def verify(session: Session, revisions: str, *, policy: Path | None, everything:
             f"{style.decision(decision)} {count(total, 'commit')}, {governed:,} governed, {len(failed):,} without a verdict "
             f"that lets them pass ({base[:12] or 'the beginning'}..{head[:12]})"
         )
+    reports.write(Found(f"verification of {base[:12]}..{head[:12]}", decision, results=failed))
     return 0 if decision == "allow" else 1
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 
 from safeai_git.core.errors import FormatError, StorageError
 from safeai_git.git.notes import Notes
@@ -36,6 +37,31 @@ def fetch_notes(repository: Repository, remote: str) -> bool:
     if tip:
         Notes(repository).join(tip)
     return True
+
+
+def fetch_history(repository: Repository, remote: str, refs: Sequence[str] = ()) -> None:
+    """Fetch what a shallow clone lacks, and refs of a forge that clones do not bring, without checking anything out.
+
+    Args:
+        repository: Where to.
+        remote: The remote's name.
+        refs: Whole names; their commits are fetched, no ref of ours is made.
+
+    Raises:
+        StorageError: The remote did not answer, or has no such ref.
+    """
+    asked = [f"+{one}" for one in refs]
+    deepen = ["--unshallow"] if repository.shallow else []
+    if not asked and not deepen:
+        return
+    code, said = _git(
+        repository,
+        ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", *deepen, _checked(remote), *asked],
+    )
+    if code:
+        raise StorageError(
+            f"history could not be fetched from '{remote}': {said}", hint="'git fetch' tells more"
+        )
 
 
 def push_notes(repository: Repository, remote: str) -> None:
