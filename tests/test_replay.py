@@ -18,7 +18,7 @@ from safeai_git.core.errors import SandboxUnavailable, WrongUse
 from safeai_git.core.policy import Check
 from safeai_git.gate import Judgement
 from safeai_git.replay import Replayer, command_digest, last_lines
-from safeai_git.sandbox import bubblewrap, choose
+from safeai_git.sandbox import bubblewrap, choose, landlock
 
 CHECKS = """\
 checks:
@@ -254,6 +254,7 @@ class TestWithoutASandbox:
             raise SandboxUnavailable("bwrap is not installed", hint="apt-get install bubblewrap")
 
         monkeypatch.setattr(bubblewrap, "installed", missing)
+        monkeypatch.setattr(landlock, "abi", lambda: 5)
         self.canary = tmp_path / "executed"
         stage(checked, {"tests/run": f"touch '{self.canary}'\n"})
 

@@ -37,12 +37,14 @@ from safeai_git.sandbox import (
     choose,
     describe,
     identity,
+    landlock,
     layout,
     programs,
     seccomp,
     selftest,
     supervise,
 )
+from safeai_git.sandbox.jobs import environment
 from safeai_git.sandbox.launch import Launch
 from safeai_git.sandbox.output import KEPT_AT_EACH_END
 from safeai_git.sandbox.port import MIB
@@ -72,9 +74,13 @@ x86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code
 Run = Callable[..., Outcome]
 
 
+NAMESPACES = next(one for one in choice.CANDIDATES if one.level == "B")
+
+
 @pytest.fixture(scope="session")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    return choose(state_dir=tmp_path_factory.mktemp("state"))
+    """Level B, which the others are variations of; `test_sandbox_probes` tries them all."""
+    return choice._prepare(NAMESPACES, tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture
@@ -180,7 +186,7 @@ def test_variables_are_fixed_ones_and_the_jobs_own(run: Run, monkeypatch: pytest
     assert found["WANTED"] == "yes"
     assert found["SOURCE_DATE_EPOCH"] == "1234"
     assert found["HOME"] == layout.HOME
-    assert set(found) <= {*bubblewrap.environment(Job("j", ("x",), Path("/t"), Path("/r"))), "WANTED", "PWD"}
+    assert set(found) <= {*environment(Job("j", ("x",), Path("/t"), Path("/r"))), "WANTED", "PWD"}
 
 
 @real
@@ -889,9 +895,9 @@ os._exit(7)
 DRIVER = """
 import sys
 from pathlib import Path
-from safeai_git.sandbox import choose, Job, Limits
+from safeai_git.sandbox import choice, Job, Limits
 from safeai_git.sandbox.scratch import scratch_directory
-backend = choose(state_dir=None)
+backend = choice.untested("B")
 with scratch_directory() as scratch:
     (scratch / "tree").mkdir(0o700)
     print(scratch, flush=True)
@@ -1182,10 +1188,11 @@ def test_a_passed_self_test_is_remembered_until_something_changes(
 ) -> None:
     tests = []
     plain = choice._test
-    monkeypatch.setattr(choice, "_test", lambda backend: (tests.append(1), plain(backend)))
+    monkeypatch.setattr(choice, "_test", lambda backend, **more: (tests.append(1), plain(backend, **more)))
+    monkeypatch.setattr(choice, "CANDIDATES", (NAMESPACES,))
     state = tmp_path / "state"
     first = choose(state_dir=state)
-    remembered = state / choice.REMEMBERED_AS
+    remembered = state / NAMESPACES.remembered_as
     assert stat.S_IMODE(remembered.stat().st_mode) == 0o600
     assert choose(state_dir=state).isolation == first.isolation
     assert len(tests) == 1
@@ -1209,7 +1216,7 @@ def test_a_passed_self_test_is_remembered_until_something_changes(
 @real
 def test_a_state_folder_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert choose(state_dir=tmp_path / "file").isolation.level == "B"
+    assert choose(state_dir=tmp_path / "file").isolation.level in "ABC"
 
 
 @real
@@ -1224,6 +1231,7 @@ def test_where_user_namespaces_cannot_be_turned_off_the_filter_stands_alone(
         return plain(launch, job, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(supervise, "run", refusing)
+    monkeypatch.setattr(choice, "CANDIDATES", (NAMESPACES,))
     for _ in range(2):  # tested, then remembered
         found = choose(state_dir=tmp_path)
         assert found.isolation.degraded == ("user namespaces are refused by the filter alone",)
@@ -1271,24 +1279,30 @@ def test_without_bubblewrap_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> Non
         return programs.find_program(name, install=install, folders=(Path("/nowhere"),))
 
     monkeypatch.setattr(bubblewrap, "find_program", missing)
+    monkeypatch.setattr(landlock, "abi", lambda: 5)
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(SandboxUnavailable, match="bwrap is not installed") as caught:
         choose(state_dir=None)
     assert "apt-get install -y bubblewrap" in caught.value.hint
-    (report,) = describe()
-    assert (report.name, report.available, report.isolation) == ("bubblewrap", False, None)
-    assert "not installed" in report.reason
-    assert report.hint
+    assert "ABI is 5 here, 6 is needed" in caught.value.message
+    assert "6.12" in caught.value.hint
+    reports = describe()
+    assert [(one.level, one.name, one.available) for one in reports] == [
+        (one.level, one.name, False) for one in choice.CANDIDATES
+    ]
+    assert all(one.hint and one.isolation is None for one in reports)
+    assert "not installed" in reports[0].reason
 
 
 @real
 def test_what_is_there_is_described(backend: Backend) -> None:
-    (report,) = describe()
+    report = next(one for one in describe() if one.level == "B")
     assert report.available
     assert report.isolation == backend.isolation
     assert backend.isolation.level == "B"
     assert backend.isolation.backend == "bubblewrap"
     assert backend.isolation.backend_sha256 == programs.sha256_of(bubblewrap.installed().bubblewrap)
+    assert backend.isolation.selftest_sha256 == selftest.digest()
     assert backend.isolation.kernel == os.uname().release
 
 
@@ -1460,9 +1474,8 @@ def test_a_tree_closed_by_its_job_is_measured_as_far_as_it_can_be(run: Run, scra
 
 def test_what_cannot_be_read_makes_a_backend_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(
-        bubblewrap, "installed", lambda: (_ for _ in ()).throw(PermissionError(13, "no", "/x"))
-    )
+    unreadable = replace(NAMESPACES, installed=lambda: (_ for _ in ()).throw(PermissionError(13, "no", "/x")))
+    monkeypatch.setattr(choice, "CANDIDATES", (unreadable,))
     with pytest.raises(SandboxUnavailable, match="cannot be read"):
         choose(state_dir=None)
 

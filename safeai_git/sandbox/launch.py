@@ -1,9 +1,10 @@
-"""Starts bubblewrap so that nothing of it can outlive us.
+"""Starts a launcher (bubblewrap, or ours) so that nothing of it can outlive us.
 
 Bubblewrap ties itself and the sandbox's first process to its parent, but only in the course of its set-up; killed
 meanwhile, we would leave one or the other behind (measured with 0.8). So a guard shares its process group, and ends the
 group when a pipe from us closes, as it does when we die. And the command inside waits for a word from here, which it
-gets once the first process is tied, and gives up when there is nobody left to say it.
+gets once the first process is tied, and gives up when there is nobody left to say it. Our own launcher holds a leash
+instead, and needs no guard.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox.identity import Identity
@@ -27,11 +29,14 @@ class Launch:
     """How to start the process.
 
     Attributes:
-        argv: From the descriptor of the status pipe to bubblewrap's part of the command line.
+        argv: From the descriptor of the status pipe to the launcher's part of the command line.
         command: What it runs inside.
         environment: All of it.
         descriptors: Others that it inherits.
         identity: Who it starts as; ``None`` for the caller.
+        stop: Makes a launcher that ends everything by itself do so; ``None`` for one that needs a guard.
+        watched: Folders, besides the tree, that count against what a job may write.
+        overlay: Where the job sees a tree of its own that the kernel bounds; ``None`` where it writes into the given.
     """
 
     argv: Callable[[int], Sequence[str]]
@@ -39,6 +44,9 @@ class Launch:
     environment: dict[str, str]
     descriptors: tuple[int, ...]
     identity: Identity | None
+    stop: Callable[[], None] | None = None
+    watched: tuple[Path, ...] = ()
+    overlay: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +54,15 @@ class Started:
     """What runs now, and our ends of its lines.
 
     Attributes:
-        process: Bubblewrap.
-        guard: Leads its process group; a signal to the group reaches both.
-        output: What the command and bubblewrap print.
-        status: What bubblewrap reports.
+        process: The launcher.
+        guard: Leads its process group; a signal to the group reaches both. ``None`` for a launcher without one.
+        output: What the command and the launcher print.
+        status: What the launcher reports.
         line: ``up`` comes out of it when the command is ready to start, ``go`` lets it.
     """
 
     process: subprocess.Popen[bytes]
-    guard: subprocess.Popen[bytes]
+    guard: subprocess.Popen[bytes] | None
     output: int
     status: int
     line: socket.socket
@@ -79,18 +87,19 @@ def start(launch: Launch, stack: ExitStack) -> Started:
     groups: list[str | int] | None = [] if identity else None
     guard: subprocess.Popen[bytes] | None = None
     try:
-        guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD],
-            env={},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
-            cwd="/",
-            user=uid,
-            group=gid,
-            extra_groups=groups,
-        )
+        if launch.stop is None:
+            guard = subprocess.Popen(
+                ["/bin/sh", "-c", _GUARD],
+                env={},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                process_group=0,
+                cwd="/",
+                user=uid,
+                group=gid,
+                extra_groups=groups,
+            )
         process = subprocess.Popen(
             [*launch.argv(their_status), "--", "/bin/sh", "-c", _GATE, "sh", *launch.command],
             env=launch.environment,
@@ -99,7 +108,7 @@ def start(launch: Launch, stack: ExitStack) -> Started:
             stderr=their_output,
             close_fds=True,
             pass_fds=(their_status, *launch.descriptors),
-            process_group=guard.pid,
+            process_group=0 if guard is None else guard.pid,
             cwd="/",
             umask=0o022,
             user=uid,
@@ -121,7 +130,8 @@ def start(launch: Launch, stack: ExitStack) -> Started:
         os.close(their_output)
         os.close(their_status)
         their_line.close()
-    stack.callback(_dismiss, guard)
+    if guard is not None:
+        stack.callback(_dismiss, guard)
     return Started(process, guard, output, status, line)
 
 

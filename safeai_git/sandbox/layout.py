@@ -231,13 +231,19 @@ def root_arguments(limits: Limits, own_files: dict[str, int]) -> Iterator[str]:
     yield from ("--size", str(sizes[HOME]), "--perms", "0700", "--tmpfs", HOME)
 
 
-def tree_arguments(job: Job, mounts: list[Mount]) -> Iterator[str]:
-    """The tree over the repository's own path, the read-only mounts, and then nothing more can change."""
+def tree_arguments(job: Job, mounts: list[Mount], tree: Path) -> Iterator[str]:
+    """The tree over the repository's own path, the read-only mounts, and then nothing more can change.
+
+    Args:
+        job: For the path.
+        mounts: What is shown read-only.
+        tree: What is shown as the tree.
+    """
     outside = [mount for mount in mounts if not mount.target.is_relative_to(job.mount_at)]
     inside = [mount for mount in mounts if mount.target.is_relative_to(job.mount_at)]
     for mount in outside:
         yield from ("--ro-bind", str(mount.source), str(mount.target))
-    yield from ("--bind", str(job.tree), str(job.mount_at))
+    yield from ("--bind", str(tree), str(job.mount_at))
     for mount in inside:
         yield from ("--ro-bind", str(mount.source), str(mount.target))
     yield from ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(job.mount_at))

@@ -12,7 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from safeai_git.sandbox.identity import Identity
+
 MIB = 2**20
+LEVELS = ("A", "B", "C")
+"""Strongest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,8 @@ class Isolation:
         kernel: Release of the running kernel.
         policy_digest: SHA-256, hex, of everything that decides what a job may do: mounts, filter, probes.
         degraded: What this machine cannot give, although the level usually does.
+        selftest_sha256: Of the probes that it passed, in hex.
+        not_stronger: Why each stronger level is not used.
     """
 
     level: str
@@ -116,14 +122,22 @@ class Isolation:
     kernel: str
     policy_digest: str
     degraded: tuple[str, ...] = ()
+    selftest_sha256: str = ""
+    not_stronger: tuple[str, ...] = ()
 
 
 class Backend(Protocol):
-    """Runs jobs in isolation."""
+    """Runs jobs in isolation.
 
-    @property
-    def isolation(self) -> Isolation:
-        """What it gives, as its self-test found it on this machine."""
+    Attributes:
+        isolation: What it gives, as its self-test found it on this machine.
+        identity: Who its jobs run as outside; ``None`` for the caller.
+        keeps_tree: Whether what a job writes stays out of the tree outside.
+    """
+
+    isolation: Isolation
+    identity: Identity | None
+    keeps_tree: bool
 
     def run(self, job: Job, *, on_output: Callable[[bytes], None] | None = None) -> Outcome:
         """Run a job to its end; nothing of it is left running when this returns or raises.
@@ -142,6 +156,7 @@ class Report:
     """One backend as ``doctor`` shows it: its isolation, or why there is none and the line that mends it."""
 
     name: str
+    level: str
     isolation: Isolation | None
     reason: str = ""
     hint: str = ""

@@ -98,6 +98,24 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "nfsservctl": (180, 42),
 }
 
+SHARED: dict[str, tuple[int | None, int | None]] = {
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "shmdt": (67, 197),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
+    "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+}
+"""Outlast a run and are seen by others, where there is no namespace for them."""
+
 FILTERED = {
     "clone": (56, 220),
     "clone3": (435, 435),
@@ -107,7 +125,7 @@ FILTERED = {
 }
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
-SOCK_STREAM, SOCK_DGRAM = 1, 2
+SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET = 1, 2, 5
 NETLINK_ROUTE = 0
 INTERNET_PROTOCOLS = (0, 1, 6, 17, 58)
 """Default, ICMP, TCP, UDP, ICMPv6. MPTCP (262) passes where TCP is watched; others make the kernel load modules."""
@@ -147,7 +165,7 @@ def _one_of(values: tuple[int, ...], otherwise: int) -> list[_Step]:
     return [(_JEQ, count - place, 0, value) for place, value in enumerate(values)] + [_ret(otherwise)]
 
 
-def _rules(column: int) -> Iterator[tuple[int, list[_Step]]]:
+def _rules(column: int, spaces: bool) -> Iterator[tuple[int, list[_Step]]]:
     """Per call that is looked at more closely: its number and what decides, beginning with no accumulator."""
     eperm = refusal(errno.EPERM)
     yield FILTERED["clone3"][column], [_ret(refusal(errno.ENOSYS))]  # glibc falls back to clone
@@ -165,10 +183,21 @@ def _rules(column: int) -> Iterator[tuple[int, list[_Step]]]:
             _ret(ALLOW),
         ],
     )
+    # A datagram pair could be pointed at any socket file of the host, where there is no own file system.
+    pairs = [(_LOAD, 0, 0, _argument(1)), (_AND, 0, 0, 0xF)]
+    pairs += _one_of((SOCK_STREAM, SOCK_SEQPACKET), refusal(errno.ESOCKTNOSUPPORT))
     yield (
         FILTERED["socketpair"][column],
-        [(_LOAD, 0, 0, _argument(0)), *_one_of((AF_UNIX,), refusal(errno.EAFNOSUPPORT)), _ret(ALLOW)],
+        [
+            (_LOAD, 0, 0, _argument(0)),
+            *_one_of((AF_UNIX,), refusal(errno.EAFNOSUPPORT)),
+            *([] if spaces else pairs),
+            _ret(ALLOW),
+        ],
     )
+    if not spaces:
+        yield FILTERED["socket"][column], [_ret(refusal(errno.EAFNOSUPPORT))]
+        return
     netlink = [
         (_LOAD, 0, 0, _argument(2)),
         *_one_of((NETLINK_ROUTE,), refusal(errno.EPROTONOSUPPORT)),
@@ -198,11 +227,13 @@ def _rules(column: int) -> Iterator[tuple[int, list[_Step]]]:
     )
 
 
-def program(machine: str) -> bytes:
+def program(machine: str, *, spaces: bool = True) -> bytes:
     """The filter for one architecture, as ``struct sock_filter[]``.
 
     Args:
         machine: What ``uname -m`` prints.
+        spaces: Whether the job has namespaces of its own. If not, it has no sockets either, only pairs, and nothing
+            that is shared by name.
 
     Raises:
         SandboxUnavailable: There is no table for it.
@@ -221,9 +252,9 @@ def program(machine: str) -> bytes:
         (_JGT, 0, 1, NEWEST),
         _ret(refusal(errno.ENOSYS)),
     ]
-    for number, body in _rules(column):
+    for number, body in _rules(column, spaces):
         steps += [(_JEQ, 0, len(body), number), *body]
-    for numbers in REFUSED.values():
+    for numbers in (REFUSED if spaces else {**REFUSED, **SHARED}).values():
         number_here = numbers[column]
         if number_here is not None:
             steps += [(_JEQ, 0, 1, number_here), _ret(refusal(errno.EPERM))]

@@ -12,8 +12,9 @@ import json
 import os
 import secrets
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from safeai_git.core.errors import SandboxUnavailable
@@ -57,6 +58,7 @@ echo done
 """
 
 
+@cache
 def digest() -> str:
     """SHA-256, in hex, over the probes."""
     return hashlib.sha256(INSIDE.read_bytes() + SHELL.encode()).hexdigest()
@@ -69,18 +71,21 @@ class _Bait:
     folder: Path
     secret: Path
     socket_file: Path
+    datagrams: Path
     abstract: str
     port: int
     listeners: tuple[socket.socket, ...]
+    receiver: socket.socket
 
 
-def check(backend: Backend, *, owner: int, variables: tuple[str, ...]) -> None:
+def check(backend: Backend, *, owner: int, variables: tuple[str, ...], spaces: bool = True) -> None:
     """Run the probes.
 
     Args:
         backend: What is tested.
         owner: The user id, outside, that its jobs have.
         variables: The names of all variables that a job has.
+        spaces: Whether it promises namespaces.
 
     Raises:
         SandboxUnavailable: With what was found.
@@ -92,10 +97,12 @@ def check(backend: Backend, *, owner: int, variables: tuple[str, ...]) -> None:
             raise SandboxUnavailable(
                 f"the sandbox cannot be tested: {error}", hint="check that TMPDIR can be written"
             ) from error
-        outcome = backend.run(_python_job(bait, variables))
-        if not outcome.output.startswith(b"begun\n"):  # not there, or too small an installation of it
+        outcome = backend.run(_python_job(bait, variables, spaces))
+        if spaces and not outcome.output.startswith(
+            b"begun\n"
+        ):  # not there, or too small an installation of it
             outcome = backend.run(_shell_job(bait))
-        problems = [*_told(outcome), *_seen_outside(bait, owner)]
+        problems = [*_told(outcome), *_seen_outside(bait, owner, backend.keeps_tree)]
     if problems:
         raise SandboxUnavailable(
             f"the sandbox does not isolate here, so nothing is run in it: {'; '.join(problems)}",
@@ -127,23 +134,32 @@ def _lay_out(stack: ExitStack) -> _Bait:
             listener.accept()[0].close()
         listener.setblocking(False)
         listeners.append(listener)
+    datagrams = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    datagrams.bind(str(folder / "datagrams"))
+    datagrams.setblocking(False)
+    (folder / "datagrams").chmod(0o777)
     (folder / "socket").chmod(0o777)
     port: int = listeners[0].getsockname()[1]
-    return _Bait(folder, secret, folder / "socket", abstract, port, tuple(listeners))
+    return _Bait(
+        folder, secret, folder / "socket", folder / "datagrams", abstract, port, tuple(listeners), datagrams
+    )
 
 
 def _host_namespaces() -> dict[str, str]:
     return {name: str(Path(f"/proc/self/ns/{name}").readlink()) for name in NAMESPACES}
 
 
-def _python_job(bait: _Bait, variables: tuple[str, ...]) -> Job:
+def _python_job(bait: _Bait, variables: tuple[str, ...], spaces: bool) -> Job:
     facts = {
+        "spaces": spaces,
+        "supervisor": os.getpid(),
         "port": bait.port,
         "secret": str(bait.secret),
         "socket": str(bait.socket_file),
+        "datagrams": str(bait.datagrams),
         "abstract": bait.abstract,
         "variables": variables,
-        "namespaces": _host_namespaces(),
+        "namespaces": _host_namespaces() if spaces else {},
         "processes": _LIMITS.processes,
     }
     script = INSIDE.read_text(encoding="utf-8")
@@ -167,7 +183,7 @@ def _told(outcome: Outcome) -> list[str]:
     return [*lines[1:_MOST_LINES], f"the self-test did not come to its end ({ended})"]
 
 
-def _seen_outside(bait: _Bait, owner: int) -> list[str]:
+def _seen_outside(bait: _Bait, owner: int, keeps_tree: bool) -> list[str]:
     """What a job cannot lie about."""
     problems = []
     for listener in bait.listeners:
@@ -176,7 +192,12 @@ def _seen_outside(bait: _Bait, owner: int) -> list[str]:
         except BlockingIOError:
             continue
         problems.append("a connection from inside arrived")
+    with suppress(BlockingIOError):
+        bait.receiver.recv(16)
+        problems.append("a datagram from inside arrived")
     made = bait.folder / "tree" / "made-inside"
+    if keeps_tree:
+        return [*problems, "what was written inside reached the tree"] if os.path.lexists(made) else problems
     if not made.is_file() or made.read_text(encoding="ascii").strip() != "written":
         problems.append("what was written inside did not arrive in the tree")
     elif made.stat().st_uid != owner or owner == 0:

@@ -1,9 +1,9 @@
-"""Runs one bubblewrap process and everything beneath it, to the end or to a limit.
+"""Runs one launcher (bubblewrap, or ours) and everything beneath it, to the end or to a limit.
 
-Bubblewrap says on its status pipe which process is the sandbox's first and, later, with which code the command ended
-(the command cannot reach that pipe). The first process is held by a descriptor, so that no reused id can mislead. It is
-the init of a process namespace: when it is gone, the kernel has ended everything in there, so waiting for it is the
-proof that nothing is left.
+It says on its status pipe which process is the sandbox's first and, later, with which code the command ended (the
+command cannot reach that pipe). The first process is held by a descriptor, so that no reused id can mislead. Under
+bubblewrap it is the init of a process namespace: when it is gone, the kernel has ended everything in there, so waiting
+for it is the proof that nothing is left. Our own launcher ends only when it has no descendant any more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def run(launch: Launch, job: Job, *, on_output: Callable[[bytes], None] | None =
         SandboxUnavailable: It could not be started, or not be stopped.
     """
     try:
-        usage = Usage(job)
+        usage = Usage(job, launch.watched, launch.overlay)
     except OSError as error:
         raise SandboxUnavailable(
             f"the tree {job.tree} of check {job.name} cannot be watched: {error}",
@@ -59,7 +59,7 @@ def run(launch: Launch, job: Job, *, on_output: Callable[[bytes], None] | None =
         ) from error
     with ExitStack() as stack:
         begun = time.monotonic()
-        supervised = _Supervised(start(launch, stack), job, usage, stack, on_output)
+        supervised = _Supervised(start(launch, stack), launch, job, usage, stack, on_output)
         try:
             limit_hit = supervised.watch(begun + job.limits.wall_seconds)
         finally:
@@ -73,6 +73,7 @@ class _Supervised:
     def __init__(
         self,
         started: Started,
+        launch: Launch,
         job: Job,
         usage: Usage,
         stack: ExitStack,
@@ -80,6 +81,7 @@ class _Supervised:
     ) -> None:
         self._process = started.process
         self._guard = started.guard
+        self._stop = launch.stop
         self._job = job
         self._usage = usage
         self._stack = stack
@@ -118,7 +120,9 @@ class _Supervised:
             if own in ready:
                 self._finished = True
                 return None
-            if self._released and (hit := self._usage.exceeded(self._first_pid)):
+            if self._released and (
+                hit := self._usage.exceeded(self._process.pid if self._stop else self._first_pid)
+            ):
                 return hit
 
     def _release(self, ready: list[int]) -> None:
@@ -146,7 +150,10 @@ class _Supervised:
             with suppress(SandboxUnavailable):  # it cannot be held: what ended the watching says so
                 while not self._named and self._status_end in self._open and time.monotonic() < deadline:
                     self._read([key.fd for key, _ in self._selector.select(1.0)], quietly=True)
-            os.killpg(self._guard.pid, signal.SIGKILL)
+            if self._guard is not None:
+                os.killpg(self._guard.pid, signal.SIGKILL)
+            elif self._stop is not None:
+                self._stop()
         self._line.close()
         deadline = time.monotonic() + _LONGEST_END_SECONDS
         if self._first is not None:
@@ -232,7 +239,7 @@ class _Supervised:
             self._named = True
             with suppress(ProcessLookupError, FileNotFoundError):  # gone already: its set-up failed
                 descriptor = self._hold(pids[0])
-                if _parent(pids[0]) == self._process.pid:
+                if self._process.pid in _ancestors(pids[0]):
                     self._first, self._first_pid = descriptor, pids[0]
 
     def _close(self, descriptor: int) -> None:
@@ -241,14 +248,31 @@ class _Supervised:
 
 
 def _is_bound(pid: int) -> bool:
-    """Whether the sandbox's first process ends with bubblewrap, and so with us.
+    """Whether the sandbox's first process ends with its launcher, and so with us.
 
-    Nothing shows that directly. Bubblewrap asks for it and then applies the filter, in this order (bubblewrap.c,
-    do_init), and the filter is shown (proc(5)).
+    Nothing shows that directly. The launcher asks for it and then applies the filter, in this order (bubblewrap.c,
+    do_init; confine.py), and filters are shown (proc(5)): there is one more than around us, or any at all where the
+    kernel does not count them (before 5.9).
     """
     with suppress(OSError):
-        return b"\nSeccomp:\t2\n" in Path("/proc", str(pid), "status").read_bytes()
+        theirs, ours = _filters(pid), _filters(os.getpid())
+        return theirs > ours
     return False
+
+
+def _filters(pid: int) -> int:
+    lines = Path("/proc", str(pid), "status").read_text(encoding="utf-8", errors="replace").splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if line.startswith("Seccomp"))
+    if "Seccomp_filters" in status:
+        return int(status["Seccomp_filters"])
+    return int(status.get("Seccomp") == "2" and pid != os.getpid())
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    """Its parent, and the parent of that: launchers have up to two stages."""
+    for _ in range(2):
+        pid = _parent(pid)
+        yield pid
 
 
 def _parent(pid: int) -> int:

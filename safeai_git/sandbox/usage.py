@@ -29,11 +29,16 @@ class Usage:
 
     Args:
         job: For its tree and its limits.
+        more: Folders that count as the tree does.
+        overlay: Where the job sees a tree of its own, whose bytes the kernel bounds; ``None`` where there is none.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, more: tuple[Path, ...] = (), overlay: Path | None = None) -> None:
         limits = job.limits
         self._tree = job.tree
+        self._more = more
+        self._overlay = overlay
+        self._own_folders = (TEMPORARY, HOME, SHARED_MEMORY, *([str(overlay)] if overlay else []))
         self._memory = limits.memory_bytes
         self._bytes = limits.scratch_bytes + job.tree_bytes + 4096 * job.tree_entries
         self._growth = limits.scratch_bytes
@@ -75,12 +80,14 @@ class Usage:
     def _scratch_hit(self, pids: list[int]) -> str | None:
         if self._inodes(pids) > self._files:
             return "files"
+        if self._overlay is not None:
+            return None
         used, entries, low = self._fill()
         suspicious = used - self._before[0] > self._growth or entries - self._before[1] > self._files
         now = time.monotonic()
         if not suspicious and now < self._next_walk:
             return None
-        found = measure(self._tree, entries=self._entries, size=self._bytes)
+        found = measure(self._tree, *self._more, entries=self._entries, size=self._bytes)
         self._next_walk = time.monotonic() + max(
             _BETWEEN_WALKS_SECONDS, _SHARE_OF_TIME * (time.monotonic() - now)
         )
@@ -108,7 +115,7 @@ class Usage:
                 root = _PROC / str(pid) / "root"
                 if root.stat().st_dev == Path("/").stat().st_dev:
                     continue  # looked at too early: still the host's root
-                shown = [os.statvfs(f"{root}{folder}") for folder in (TEMPORARY, HOME, SHARED_MEMORY)]
+                shown = [os.statvfs(f"{root}{folder}") for folder in self._own_folders]
                 return sum(one.f_files - one.f_ffree for one in shown)
         return 0
 
@@ -173,12 +180,18 @@ class Measure:
         self.too_deep = False
 
 
-def measure(tree: Path, *, entries: int, size: int) -> Measure:
-    """Count a tree beneath a descriptor, following no link; stops as soon as one of the bounds is passed."""
+def measure(*trees: Path, entries: int, size: int) -> Measure:
+    """Count trees beneath descriptors, following no link; stops as soon as one of the bounds is passed."""
     found = Measure()
+    seen: set[tuple[int, int]] = set()
+    for tree in trees:
+        _measure(tree, found, seen, entries=entries, size=size)
+    return found
+
+
+def _measure(tree: Path, found: Measure, seen: set[tuple[int, int]], *, entries: int, size: int) -> None:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     open_folders: list[tuple[int, list[str]]] = []
-    seen: set[tuple[int, int]] = set()
     try:
         try:
             _enter(os.open(tree, flags), open_folders, found, seen)
@@ -203,7 +216,6 @@ def measure(tree: Path, *, entries: int, size: int) -> Measure:
     finally:
         for folder, _ in open_folders:
             os.close(folder)
-    return found
 
 
 def _enter(

@@ -1,0 +1,67 @@
+"""What each level of isolation guarantees, and what it does not, in a line each: for people, and for the docs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A level in words.
+
+    Attributes:
+        summary: What it is made of.
+        guarantees: What a check cannot do there, whatever it tries, as long as the kernel has no fault.
+        lacks: What it can do, or what is watched instead of prevented.
+    """
+
+    summary: str
+    guarantees: tuple[str, ...]
+    lacks: tuple[str, ...]
+
+
+_SPACES = (
+    "no network but its own loopback, no socket of the host",
+    "no file of the host but the system's, read-only; no home, no .git, no secret variable",
+    "the proposed tree stands at the repository's own path",
+    "no process of the host can be seen, signalled or traced",
+    "no capability, no further privilege, no further namespace, none of the calls that the filter refuses",
+    "nothing is left running when it ends",
+)
+_WATCHED_MEMORY = (
+    "the memory of all processes together is watched twenty times a second, not bounded by the kernel"
+)
+_KERNEL = "a fault of the kernel itself"
+
+PROMISES = {
+    "A": Promise(
+        "bubblewrap in two stages: namespaces, an overlay of bounded size, a system call filter",
+        (*_SPACES, "what it writes is bounded by the kernel and never reaches the tree outside"),
+        (_WATCHED_MEMORY, "a folder that the tree holds already cannot be renamed (EXDEV)", _KERNEL),
+    ),
+    "B": Promise(
+        "bubblewrap: namespaces and a system call filter",
+        _SPACES,
+        (_WATCHED_MEMORY, "what it writes into the tree is watched, not bounded by the kernel", _KERNEL),
+    ),
+    "C": Promise(
+        "Landlock and a system call filter, without namespaces",
+        (
+            "no socket of any kind but pairs",
+            "no file of the host but the system's, read-only; no home, no .git, no secret variable",
+            "no process outside it can be signalled or traced, or its variables or command line be read",
+            "no further privilege, no namespace, no shared memory or message queue by name, none of the refused calls",
+            "nothing is left running when it ends",
+        ),
+        (
+            "no loopback: a check that starts a server cannot decide",
+            "the tree stands at a path of its own: an editable install of the repository cannot be imported",
+            "names and sizes of the host's files, its users and the existence of processes can be found out",
+            "the number of processes is counted together with the user's other ones",
+            _WATCHED_MEMORY,
+            "what it writes is watched, not bounded by the kernel",
+            "if the kernel ends its launcher for want of memory, processes of it may be left",
+            _KERNEL,
+        ),
+    ),
+}
