@@ -53,6 +53,7 @@ AGENTS = [
     ("whoever", "198982749+renamed@users.noreply.github.com", "copilot"),
     ("Cursor Agent", "cursoragent@cursor.com", "cursor"),
     ("Maria (aider)", "maria@example.com", "aider"),
+    ("Molt (OpenClaw)", "noreply@users.noreply.github.com", "openclaw"),
     ("Ali Ayas (gemini-2.5-pro-preview-05-06)", "ali@example.com", "gemini-cli"),
     ("Devin AI", "158243242+devin-ai-integration[bot]@users.noreply.github.com", "devin"),
     ("google-labs-jules[bot]", "161369871+google-labs-jules[bot]@users.noreply.github.com", "jules"),
@@ -250,6 +251,8 @@ HELPED = [
     ("Co-authored-by: Charm Crush <crush@charm.land", "ai", "crush"),
     ("Co-authored-by: claude-sonnet-4-6 via Crush <charmcrush@users.noreply.github.com>", "ai", "crush"),
     ("Co-developed-by: Claude <noreply@anthropic.com>", "ai", "claude-code"),
+    ("Co-Authored-By: J <j@example.com> & Claude Sonnet 4.6 <noreply@anthropic.com>", "ai", "claude-code"),
+    ("Co-Authored-By: J <j@example.com>, K <k@example.com>", "human", ""),
     ("X" * 90 + "-by-ai: yes", "human", ""),
 ]
 
@@ -283,6 +286,7 @@ OUTSIDE = {
     "an underscore in the key": "s\n\nBody.\n\nassisted_by: Claude Opus 4.6\n",
     "messages squashed into one": f"s (#1)\n\n* one\n\n{CLAUDE}\n\n* two\n\n---------\n\nCo-authored-by: M <m@example.com>\n",
     "git's own squash": f"s\n\nSquashed commit of the following:\n\ncommit 1\n\n    like this:\n\n    {CLAUDE}\n\nmore\n",
+    "what git log printed": f"s\n\nAuthor: M <m@example.com>\nDate: now\n\n    one\n\n    {CLAUDE}\n\ncommit 2\n",
     "a fence that is never closed": f"s\n\n```\ncode\n{CLAUDE}\nand more\n",
     "the subject says it": "AI-assisted: keep the keys\n",
 }

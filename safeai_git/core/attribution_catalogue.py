@@ -207,8 +207,8 @@ class Catalogue:
         if listed:
             return listed
         bracketed = _IN_BRACKETS.search(name)
-        if bracketed and bracketed[1] == bracketed[1].lower():
-            agent = self.product(bracketed[1])
+        if bracketed:
+            agent = self.product(bracketed[1], common=bracketed[1] == bracketed[1].lower())
             if agent:
                 return Match(agent, LISTED)
         return self._general(plain, email)
@@ -238,13 +238,16 @@ class Catalogue:
         return None
 
     def _mention(self, value: str) -> Match | None:
-        """The agent that a co-author's line names; ``None`` for a person."""
+        """The agent that a co-author's line names, also beside others; ``None`` for a person."""
         name, email = split_mention(value)
         found = self._identity(name, email)
-        if found or email:
+        if found:
             return found
-        agent = self._bare.get(folded(name))
-        return Match(agent, NAMED) if agent else None
+        if not email:
+            agent = self._bare.get(folded(name))
+            return Match(agent, NAMED) if agent else None
+        rest = _ADDRESS.sub("", value, count=1)[len(name) :].strip(" ,;&+")
+        return self._mention(rest) if "@" in rest else None
 
     def helper(self, value: str) -> Match | None:
         """The agent or model that a line like ``Assisted-by`` names; ``None`` for a person and for a placeholder.

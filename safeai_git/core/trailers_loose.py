@@ -24,6 +24,7 @@ _INLINE = re.compile(
 _ESCAPED = re.compile(r"\\r?\\n|\\n")
 _FENCE = ("```", "~~~")
 _EDGES = " \t|│┃║╭╰┌└├┏┗╔╚+"
+_OF_GIT_LOG = re.compile(r"Squashed commit of the following|Author: [^<>]{1,200}<[^<>]{1,200}>$")
 _LONGEST = 1000
 _IN_SUBJECT = frozenset({"ai-assisted", "ai-generated"})
 _REVERT = re.compile(r"(?:revert|reverts|reapply)\b[\s\"'“:(!]", re.IGNORECASE)
@@ -88,7 +89,7 @@ def _genuine(lines: list[str], found: list[tuple[int, re.Match[str]]]) -> Iterat
     all_indented = all(line[0] in _EDGES for line in body)
     tail = _tail(lines, candidates)
     before = _lines_before(lines, candidates)
-    squashed = any(line.startswith("Squashed commit of the following") for line in lines[:3])
+    squashed = any(_OF_GIT_LOG.match(line) for line in lines)
     for number, match in found:
         trailer = _trailer(match)
         if number in fenced or (number == 0 and trailer.key not in _IN_SUBJECT):
