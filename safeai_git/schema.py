@@ -1,18 +1,20 @@
 """JSON Schemas that ship with the product. The only door to jsonschema.
 
 What a policy may say is decided by `safeai_git.core.policy_reader`; the schema says the same to editors and to
-``policy lint``. Nothing is fetched: a reference to something that is not in the schema itself is an error.
+``policy lint``. The other schemas describe what is signed and what commands print; ``output`` has one definition for
+each command. Nothing is fetched: a reference to something that does not ship is an error.
 """
 
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
-from referencing import Registry
+from referencing import Registry, Resource
 
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import WrongUse
@@ -40,9 +42,33 @@ def policy_schema() -> dict[str, Any]:
     return schema(POLICY)
 
 
-def faults(value: object, name: str) -> list[str]:
-    """What a schema objects to in plain data, as ``/path/to/value: what``, at most 50; empty when it is valid."""
-    validator = Draft202012Validator(schema(name), registry=Registry())
+def names() -> list[str]:
+    """The names of all shipped schemas."""
+    shipped = (files("safeai_git") / "schemas").iterdir()
+    return sorted(
+        one.name.removesuffix(".schema.json") for one in shipped if one.name.endswith(".schema.json")
+    )
+
+
+@cache
+def _registry() -> Registry[Any]:
+    return Registry().with_resources(
+        (found["$id"], Resource.from_contents(found)) for found in map(schema, names())
+    )
+
+
+def faults(value: object, name: str, part: str = "") -> list[str]:
+    """What a schema objects to in plain data, as ``/path/to/value: what``, at most 50; empty when it is valid.
+
+    Args:
+        value: The data.
+        name: The schema's name.
+        part: One of its definitions instead of the whole, e.g. ``check`` of ``output``.
+    """
+    wanted = schema(name)
+    if part:
+        wanted = {"$ref": f"{wanted['$id']}#/$defs/{part}"}
+    validator = Draft202012Validator(wanted, registry=_registry())
     found = sorted(
         validator.iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path]
     )

@@ -1,0 +1,62 @@
+"""``show --vsa`` and ``schema``: evidence for other people's tools, and the formats of ours."""
+
+from __future__ import annotations
+
+from safeai_git.commands.session import Session
+from safeai_git.core.envelope import Envelope, Opened, check_envelope
+from safeai_git.core.errors import FormatError, RepositoryError
+from safeai_git.core.verdict import VERDICT_NAMESPACE, Claim, parse_statement
+from safeai_git.core.vsa import summary
+from safeai_git.git.notes import Notes
+from safeai_git.git.store import read_commit
+from safeai_git.keys.ed25519 import verify as verify_signature
+from safeai_git.keys.seal import seal
+from safeai_git.schema import schema as shipped
+
+_STRICTEST_LAST = ("allow", "review", "deny")
+
+
+def vsa(session: Session, revision: str) -> int:
+    """Print the SLSA summary of a commit's verdict: a signed envelope, or the bare statement when there is no key.
+
+    The summary is of the newest verdict by a trusted key; of several in one second, of the strictest.
+
+    Raises:
+        RepositoryError: No trusted verdict is kept.
+    """
+    repository = session.repository
+    name = repository.commit_id(revision or "HEAD")
+    commit = read_commit(repository.store, name)
+    keyring = session.trust().at(commit.parents[0] if commit.parents else name).keyring
+    notes = Notes(repository)
+    found: list[tuple[Claim, str]] = []
+    for line in sorted({*notes.lines(name), *notes.lines(commit.tree)}):
+        try:
+            envelope = Envelope.parse(line)
+            claim = parse_statement(envelope.untrusted_payload)
+        except FormatError:
+            continue
+        opened = check_envelope(
+            envelope, keyring, purpose=VERDICT_NAMESPACE, at=claim.time, verify=verify_signature
+        )
+        if claim.kind == "verdict" and isinstance(opened, Opened):
+            found.append((claim, envelope.digest))
+    if not found:
+        raise RepositoryError(
+            f"no verdict of a trusted key is kept about {name[:12]}",
+            hint="'safeai-git show' says what is kept, 'safeai-git verify' how to get a verdict",
+        )
+    payload = summary(*max(found, key=lambda one: (one[0].time, _STRICTEST_LAST.index(one[0].decision))))
+    signer = session.signer()
+    if signer is None:
+        session.note("safeai-git: not signed: no key is configured ('safeai-git keys generate' makes one)")
+        print(payload.decode())
+    else:
+        print(seal(payload, [signer]).format().decode())
+    return 0
+
+
+def schema(session: Session, name: str) -> int:
+    """Print a shipped JSON Schema."""
+    session.data(shipped(name))
+    return 0
