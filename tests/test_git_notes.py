@@ -251,6 +251,24 @@ def test_commands_that_sign_at_once_keep_every_verdict(governed: Repo) -> None:
     assert len(all_lines(governed)) == 8, "on each commit and each tree"
 
 
+def test_a_push_and_a_range_keep_all_their_verdicts_in_one_update(governed: Repo) -> None:
+    base = governed.git("rev-parse", "HEAD")
+    for number in range(3):
+        head = governed.commit(f"change {number}", {f"src/n{number}.py": "n = 1\n"}, ai=True)
+    governed.git("update-ref", "refs/remotes/origin/main", base)
+    governed.git("config", "safeai.pushNotes", "false")
+    line = f"refs/heads/main {head} refs/heads/main {base}\n"
+    for arguments, told in (
+        (["hook", "run", "pre-push", "origin", "nowhere"], line),
+        (["check", "--range", f"{base}..{head}", "--sign", "--no-replay"], ""),
+    ):
+        done = governed.safeai(*arguments, stdin=told)
+        assert done.code == 0, done.both
+        assert governed.git("rev-list", "--count", NOTES_REF) == "1"
+        assert len(all_lines(governed)) == 6
+        governed.git("update-ref", "-d", NOTES_REF)
+
+
 def test_notes_of_two_clones_merged_by_git_lose_nothing(repo: Repo, tmp_path: Path) -> None:
     shared, ours, theirs = names(3)
     with closing(opened(repo)) as repository:
