@@ -94,6 +94,18 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 SAME: dict[tuple[str, str], str] = {
     (
+        "core/canonical.py",
+        "_check_text: `not text.isascii()` is always true",
+    ): "a shortcut: ASCII holds no surrogate",
+    (
+        "core/publickey.py",
+        "is_key_id: `len(encoded) != 43` dropped from `len(encoded) != 43 or len(text) != 50 or (not text.isascii())`",
+    ): "50 characters without the prefix are no whole base64",
+    (
+        "keys/keyring.py",
+        "trusts: the condition `refusal is not None` dropped",
+    ): "where no line serves, each has its refusal",
+    (
         "core/wildmatch.py",
         "_parse: `len(components) > 1` dropped from `len(components) > 1 and (not components[0].tokens)`",
     ): "a single component is never empty: the empty pattern is refused before",

@@ -158,6 +158,7 @@ def test_plain_json_of_the_same_value_reads_the_same(value: canonical.JSON) -> N
         ('"a"'.encode("utf-16"), "not UTF-8"),
         ("1".encode("utf-32-be"), "not JSON"),
         (b'{"a":1,"a":1}', "'a' stands twice"),
+        (b'{"b":1,"a":1,"c":1,"a":1}', "'a' stands twice"),
         (b'{"a":1,"b":1,"\\u0061":2}', "'a' stands twice"),
         (b'[{"k":{"x":1,"x":2}}]', "'x' stands twice"),
         (b"NaN", "NaN is not"),

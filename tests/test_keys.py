@@ -569,3 +569,14 @@ def test_a_protected_openssh_key_is_opened_or_says_what_it_needs(tmp_path: Path,
         public, _ = parse_openssh(path.with_suffix(".pub").read_bytes().rstrip(b"\n"))
         assert openssh.load(path, b"right").public == public
         assert "does not open" in refused_openssh(path, b"wrong").message
+
+
+def test_a_key_of_another_type_is_named() -> None:
+    """The same length as ours in SSH's wire format, and another type in front."""
+    with pytest.raises(FormatError, match=r"the line begins with b'ssh-rsa'"):
+        parse_openssh(b"ssh-rsa AAAA")
+    raw = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    blob = PublicKey(raw).blob
+    assert PublicKey.from_blob(blob).raw == raw
+    with pytest.raises(FormatError, match="wire format"):
+        PublicKey.from_blob(bytes(len(blob) - len(raw)) + raw)

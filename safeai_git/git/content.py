@@ -113,7 +113,7 @@ def lfs_pointer(content: bytes) -> LfsPointer | None:
     """
     if len(content) >= _LONGEST_LFS_POINTER:
         return None
-    text = b"\n".join(line for line in content.strip().splitlines() if line)
+    text = b"\n".join(content.strip().splitlines())
     if not _LFS_VERSION.match(text):
         return None
     sizes = _LFS_SIZE.findall(text)
