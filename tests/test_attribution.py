@@ -242,6 +242,8 @@ HELPED = [
     ("Entire-Agent: none", "ai", "entire"),
     ("Replit-Commit-Session-Id: 5e5ec4ea", "ai", "replit"),
     ("Replit-Commit-Author: Agent", "ai", "replit"),
+    ("Replit-Commit-Author: Deployment", "human", ""),
+    ("Generated-by: protoc 25.1", "human", ""),
     ("Agent-Logs-Url: https://github.com/o/r/sessions/1", "ai", "copilot"),
     ("Co-authored-by: Codex", "ai", "codex"),
     ("Co-authored-by: Gemini", "ai", "gemini-cli"),
@@ -468,6 +470,7 @@ def test_names_are_folded() -> None:
     )
     assert folded("\uff23\uff4c\uff41\uff55\uff44\uff45\u2003\uff23\uff4f\uff44\uff45") == "claude code"
     assert folded("💘 Crush") == "crush"
+    assert folded("Clau\u200bde\ufeff Code") == "claude code"
     assert of_author("\uff23\uff2c\uff21\uff35\uff24\uff25\uff0dCode", "x@example.com").agent == "claude-code"
 
 

@@ -226,7 +226,7 @@ _OF_AN_AGENT = re.compile(
     r"(?P<agent>[a-z]+(?:-code|-cli|-ai)?)-(?:session|session-id|session-url|thread|thread-id|generated-by|generated|"
     r"assisted|assisted-by|model|version|agent|checkpoint|checkpoint-id|strategy|attribution|steers|escapes|"
     r"permission-prompts|transcript|conversation|conversation-id|task|task-id|run|run-id|logs-url|worktree-snapshot|"
-    r"commit-author|commit-session-id|commit-checkpoint-type|co-author|metadata|task-url|trace-id|workspace)"
+    r"co-author|metadata|task-url|trace-id|workspace)"
 )
 _SAYS_SO = re.compile(
     r"(?:.*-)?(?:ai|llm)-(?:assisted|generated|authored|co-authored|written|assistance|contribution|disclosure)"
@@ -243,8 +243,7 @@ def _speaks(catalogue: Catalogue, key: str) -> bool:
     """Whether a trailer of this key (lower case, dashes) can say anything about an agent."""
     return (
         key in CO_AUTHOR
-        or key in catalogue.keys
-        or key in catalogue.own_keys
+        or key in catalogue.heads
         or _SAYS_SO.fullmatch(key) is not None
         or _TELLS_WHICH.fullmatch(key) is not None
         or _agent_of_key(catalogue, key) is not None
@@ -269,7 +268,7 @@ def _of_trailer(trailer: Trailer, catalogue: Catalogue, kind: str, confidence: f
         if match.agent.reviewer:
             return Signal(kind, match.agent.name, "mixed", min(match.confidence, confidence), evidence)
         return _signal(kind, match, evidence, confidence)
-    own = catalogue.own_keys.get(key)
+    own = catalogue.own_keys.get(key) or catalogue.own_keys.get(f"{key}: {value.lower()}")
     if own:
         return Signal(kind, own.name, own.author_class, confidence, evidence)
     if folded(value) in _NO:

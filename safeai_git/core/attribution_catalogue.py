@@ -99,8 +99,11 @@ _SELF_NAMES = re.compile(r" (?:code|coder|cli|ai|agi|bot|agent|subagent|assistan
 
 def folded(name: str) -> str:
     """A name for comparing: NFKC, case folded, dashes and blanks of every kind as one blank, no ornaments."""
-    plain = unicodedata.normalize("NFKC", name) if not name.isascii() else name
-    return _SEPARATORS.sub(" ", _NOT_NAME.sub(" ", _SEPARATORS.sub(" ", plain))).strip(" '\"*_`.").casefold()
+    if not name.isascii():
+        name = unicodedata.normalize("NFKC", name)
+        name = "".join(char for char in name if char == "\u00ad" or unicodedata.category(char) != "Cf")
+    plain = _NOT_NAME.sub(" ", _SEPARATORS.sub(" ", name))
+    return _SEPARATORS.sub(" ", plain).strip(" '\"*_`.").casefold()
 
 
 def split_mention(value: str) -> tuple[str, str]:
@@ -143,6 +146,7 @@ class Catalogue:
         self._tools = self._given | self._bare | {folded(one.name): one for one in reversed(self.agents)}
         self._tools |= self._names
         self.own_keys = self._index("key", str.lower)
+        self.heads = {key.partition(":")[0] for key in self.own_keys} | self.keys.keys()
         models = list(self._index("model", str).items())
         self._of_model = [agent for _, agent in models]
         self._model_pattern = re.compile("|".join(f"({pattern})" for pattern, _ in models) or r"(?!)")
