@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from conftest import Repo
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safeai_git.agents import catalogue
-from safeai_git.core.attribution import MOST_SIGNALS, Attribution, Metadata, attribute
+from safeai_git.core.attribution import CLASSES, MOST_SIGNALS, Attribution, Metadata, attribute
 from safeai_git.core.attribution_catalogue import (
     FORMS,
     Agent,
@@ -630,3 +631,10 @@ def test_what_the_command_says_to_odd_arguments(
 ) -> None:
     done = history.safeai("attribution", *arguments)
     assert (done.code, said in done.err) == (code, True), done.both
+
+
+def test_the_handbook_names_every_form_and_every_signal() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "attribution.md").read_text(encoding="utf-8")
+    kinds = ("claim", "author", "committer", "trailer", "environment", "loose-trailer", "branch", "text")
+    for word in (*FORMS, *kinds, *CLASSES):
+        assert f"| `{word}` |" in page, word
