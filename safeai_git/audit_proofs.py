@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from safeai_git.audit import Anchor, Progress, Report, verify_file
-from safeai_git.core.errors import LogProofInvalid, WrongUse
+from safeai_git.core.errors import LogProofInvalid, StorageError, WrongUse
 from safeai_git.core.log import merkle
 from safeai_git.core.log.entry import receipt_head
 from safeai_git.core.log.hashes import Hashes
@@ -135,7 +136,7 @@ def export_tiles(
 ) -> Verified:
     """Write a log as static files that any C2SP client reads: ``checkpoint`` and ``tile/…``.
 
-    The checkpoint is written last, so that a reader never finds one whose tiles are missing.
+    The checkpoint is written last, when the tiles are on the disk, so that a reader never finds one without its tiles.
 
     Raises:
         LogProofInvalid: The log is not in order.
@@ -146,9 +147,16 @@ def export_tiles(
     bundles.end(log.size)
     for tile in tiles_of(log.size):
         _put(folder, tile, content(tile, log.hashes.node))
+    if hasattr(os, "sync"):
+        os.sync()  # once, instead of twice for every tile
     write_atomically(folder / "checkpoint", log.note, mode=0o644)
     return log
 
 
 def _put(folder: Path, tile: Tile, data: bytes) -> None:
-    write_atomically(folder / tile.path(), data, mode=0o644)
+    path = folder / tile.path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
