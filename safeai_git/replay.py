@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from safeai_git.core import canonical
-from safeai_git.core.context import CheckEvidence
+from safeai_git.core.context import CheckEvidence, CheckResult
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.core.policy import Check
 from safeai_git.core.proposal import Proposal
@@ -21,6 +21,7 @@ from safeai_git.files import read_json, write_atomically
 from safeai_git.git.materialise import Materialised, materialise
 from safeai_git.git.repository import Repository
 from safeai_git.sandbox import choose
+from safeai_git.sandbox.levels import caused_by_isolation
 from safeai_git.sandbox.port import Backend, Job, Limits, Outcome
 from safeai_git.sandbox.scratch import scratch_directory
 
@@ -37,6 +38,7 @@ def command_digest(check: Check) -> str:
             "environment": sorted(check.environment),
             "read_only": sorted(check.read_only),
             "expect_exit": sorted(check.expect_exit),
+            "isolation": check.isolation,
         }
     )
 
@@ -74,18 +76,21 @@ class Replayer:
         wanted = list(checks)
         found = {check.name: known for check in wanted if (known := self._known(proposal.tree, check))}
         missing = [check for check in wanted if check.name not in found]
-        if missing:
+        for level in sorted({check.isolation for check in missing}):
+            asked = [check for check in missing if check.isolation == level]
             try:
-                found |= self._run(proposal, missing)
+                found |= self._run(proposal, asked, level)
             except SandboxUnavailable as error:
                 found |= {
                     check.name: CheckEvidence(check.name, "undecided", error.message, command_digest(check))
-                    for check in missing
+                    for check in asked
                 }
         return {check.name: found[check.name] for check in wanted}
 
-    def _run(self, proposal: Proposal, checks: list[Check]) -> dict[str, CheckEvidence]:
-        backend = choose(state_dir=self._repository.private_directory)
+    def _run(self, proposal: Proposal, checks: list[Check], level: str) -> dict[str, CheckEvidence]:
+        backend = choose(state_dir=self._repository.private_directory, least=level)
+        for reason in backend.isolation.not_stronger:
+            self._progress(f"isolated at level {backend.isolation.level} only; not {reason}")
         found: dict[str, CheckEvidence] = {}
         store = self._repository.store
 
@@ -142,25 +147,31 @@ class Replayer:
 
 
 def _observed(check: Check, tree: str, outcome: Outcome, backend: Backend) -> CheckEvidence:
-    if outcome.limit_hit:
-        result, detail = "failed", f"stopped at its limit: {outcome.limit_hit}"
-    elif outcome.signal is not None:
-        result, detail = "failed", f"ended by signal {outcome.signal}"
-    elif outcome.exit_code in check.expect_exit:
-        result, detail = "passed", f"exit code {outcome.exit_code}"
-    else:
-        result, detail = "failed", f"exit code {outcome.exit_code}"
+    result, detail = _judged(check, outcome, backend.isolation.level)
     return CheckEvidence(
         name=check.name,
-        result="passed" if result == "passed" else "failed",
+        result=result,
         detail=detail,
         command_digest=command_digest(check),
         tree=tree,
         seconds=round(outcome.seconds, 3),
         output_bytes=outcome.output_bytes,
         output_sha256=outcome.output_sha256,
-        isolation=f"{backend.isolation.level} {backend.isolation.backend}",
+        isolation=backend.isolation.in_words,
     )
+
+
+def _judged(check: Check, outcome: Outcome, level: str) -> tuple[CheckResult, str]:
+    if outcome.limit_hit:
+        return "failed", f"stopped at its limit: {outcome.limit_hit}"
+    if outcome.signal is not None:
+        return "failed", f"ended by signal {outcome.signal}"
+    ended = f"exit code {outcome.exit_code}"
+    if outcome.exit_code in check.expect_exit:
+        return "passed", ended
+    if because := caused_by_isolation(level, outcome.output):
+        return "undecided", f"{ended}, perhaps only because isolation of level {level} refuses it: {because}"
+    return "failed", ended
 
 
 def last_lines(output: bytes, number: int = 20) -> str:

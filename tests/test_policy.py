@@ -504,6 +504,7 @@ def test_B54_long_foreign_text_is_shown_short(loader: str) -> None:
             "checks: [{name: a, run: x, expect_exit: [256]}]\n",
             "item 1 of 'expect_exit' must be from 0 to 255",
         ),
+        ("checks: [{name: a, run: x, isolation: D}]\n", "'isolation' must be one of A, B, C, not 'D'"),
         ("checks: [{name: a, run: x, memory_bytes: 1}]\n", "'memory_bytes' must be from 16,777,216"),
         ("checks: [{name: a, run: x, read_only: [/a/../b]}]\n", "must be an absolute path of the host"),
         ("checks: [{name: a, run: x, read_only: [/]}]\n", "must be an absolute path of the host"),
@@ -663,6 +664,7 @@ CHECK = mapping(
             st.lists(st.sampled_from(["/opt/x", "/a/..b", "/..", "/a/./b", "/a\n", "a", "/a//b"]), max_size=2)
         ),
         "expect_exit": maybe(st.lists(st.integers(-1, 256), max_size=2)),
+        "isolation": words("A", "B", "C", "D"),
     },
 )
 RULE = mapping(

@@ -14,6 +14,7 @@ from conftest import POLICY, Repo
 
 from safeai_git.commands import check as commands
 from safeai_git.commands.session import Session
+from safeai_git.core.context import CheckEvidence
 from safeai_git.core.errors import SandboxUnavailable, WrongUse
 from safeai_git.core.policy import Check
 from safeai_git.gate import Judgement
@@ -93,7 +94,9 @@ class TestInTheSandbox:
         assert (judged.decision, results(judged)) == ("allow", {"unit": "passed"})
         (evidence,) = judged.verdict.context.evidence.values()
         assert evidence.tree == judged.verdict.proposal.tree
-        assert evidence.isolation.endswith("bubblewrap")
+        backend = choose(state_dir=None)
+        assert evidence.isolation == backend.isolation.in_words
+        assert evidence.isolation.startswith(f"{backend.isolation.level} {backend.isolation.backend} ")
 
     def test_a_check_that_fails_denies_and_no_approval_lifts_it(self, checked: Repo) -> None:
         stage(checked, {"src/a": "bad\n"})
@@ -284,6 +287,70 @@ class TestWithoutASandbox:
     def test_it_is_not_remembered(self, checked: Repo) -> None:
         judge(checked, remember=True)
         assert not (checked.path / ".git/safeai/evidence").exists()
+
+
+class TestLevels:
+    """Which level a check gets, and what a weaker one makes of it."""
+
+    @pytest.fixture
+    def landlock_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def missing() -> bubblewrap.Installed:
+            raise SandboxUnavailable("bwrap is not installed", hint="apt-get install bubblewrap")
+
+        try:
+            landlock.installed()
+        except SandboxUnavailable as error:
+            pytest.skip(error.message)
+        monkeypatch.setattr(bubblewrap, "installed", missing)
+
+    def replay(self, checked: Repo, *checks: Check) -> dict[str, CheckEvidence]:
+        stage(checked, {"src/a": "still ok\n"})
+        proposal = judge(checked, replay=False).verdict.proposal
+        self.said: list[str] = []
+        replayer = Replayer(session_of(checked).repository, environ={}, progress=self.said.append)
+        return replayer.evidence(proposal, checks)
+
+    @pytest.mark.usefixtures("landlock_only")
+    def test_a_weaker_level_is_used_and_said(self, checked: Repo) -> None:
+        found = self.replay(checked, Check("one", "grep -q ok src/a"))
+        assert found["one"].result == "passed"
+        assert found["one"].isolation.startswith("C landlock ")
+        assert "isolated at level C only; not B bubblewrap: bwrap is not installed" in self.said
+
+    @pytest.mark.usefixtures("landlock_only")
+    def test_a_demanded_level_that_cannot_be_had_executes_nothing(
+        self, checked: Repo, tmp_path: Path
+    ) -> None:
+        checks = [Check("strong", "true", isolation="B"), Check("weak", "true")]
+        found = self.replay(checked, *checks)
+        assert (found["strong"].result, found["weak"].result) == ("undecided", "passed")
+        assert "of the level that the policy demands (B)" in found["strong"].detail
+        assert found["strong"].isolation == ""
+
+    @pytest.mark.usefixtures("landlock_only")
+    def test_what_only_isolation_fails_could_not_decide(self, checked: Repo) -> None:
+        program = "import socket; socket.create_server(('127.0.0.1', 0))"
+        checks = [
+            Check("server", f'/usr/bin/python3 -c "{program}"'),
+            Check("place", "ls /root"),
+            Check("wrong", "echo wrong; exit 1"),
+        ]
+        found = self.replay(checked, *checks)
+        assert {name: one.result for name, one in found.items()} == {
+            "server": "undecided",
+            "place": "undecided",
+            "wrong": "failed",
+        }
+        assert "Address family not supported" in found["server"].detail
+
+    @needs_sandbox
+    def test_with_namespaces_the_same_server_passes(self, checked: Repo) -> None:
+        if choose(state_dir=None).isolation.level == "C":
+            pytest.skip("there are no namespaces here")
+        program = "import socket; socket.create_server(('127.0.0.1', 0))"
+        checks = [Check("server", f'/usr/bin/python3 -c "{program}"'), Check("place", "ls /root")]
+        found = self.replay(checked, *checks)
+        assert {name: one.result for name, one in found.items()} == {"server": "passed", "place": "failed"}
 
 
 @needs_sandbox

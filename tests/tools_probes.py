@@ -61,9 +61,11 @@ def _mutate(level: str) -> int:
     if found is None:
         print(f"level {level}: the mutations could not be run")
         return 1
-    silent = [name for name, said in found.items() if not said and name not in mutations.SILENT]
+    silent = [name for name, said in found.items() if not said and name not in mutations.SILENT[level]]
     wrong = [
-        f"{name} (noticed, although listed)" for name in found.keys() & mutations.SILENT.keys() if found[name]
+        f"{name} (noticed, although listed)"
+        for name in found.keys() & mutations.SILENT[level].keys()
+        if found[name]
     ]
     print(f"level {level}: {len(found)} guards taken away, {len(silent)} unnoticed")
     silent += wrong

@@ -17,6 +17,7 @@ from safeai_git.git.plumbing import git_program, run
 from safeai_git.git.repository import NOTES_REF
 from safeai_git.git.store import read_commit
 from safeai_git.sandbox import Isolation, describe
+from safeai_git.sandbox.levels import PROMISES
 
 OLDEST_GIT = (2, 38)
 
@@ -162,22 +163,39 @@ def _verdicts(session: Session) -> list[Examined]:
 
 
 def _sandbox(session: Session) -> list[Examined]:  # noqa: ARG001 - examined like everything else
+    """Every level, and what the one that is used guarantees and does not."""
+    reports = describe()
+    if not reports:
+        return [
+            Examined("sandbox", "warn", "checks are replayed on Linux only: here they count as not replayed")
+        ]
     found = [
         Examined(
-            f"sandbox {one.name}",
+            f"sandbox {one.level} ({one.name})",
             "ok" if one.isolation else "warn",
             _isolation(one.isolation) if one.isolation else f"{one.reason} ({one.hint})",
         )
-        for one in describe()
+        for one in reports
     ]
-    return found or [
-        Examined("sandbox", "warn", "checks are replayed on Linux only: here they count as not replayed")
-    ]
+    used = next((one.level for one in reports if one.isolation), None)
+    if used is None:
+        return [
+            *found,
+            Examined("sandbox", "warn", "none: no check is executed, and each counts as undecided"),
+        ]
+    promise = PROMISES[used]
+    found.append(Examined("sandbox", "ok", f"level {used} is used: {promise.summary}"))
+    found.append(Examined("sandbox guarantees", "ok", "; ".join(promise.guarantees)))
+    found.append(Examined("sandbox does not", "ok", "; ".join(promise.lacks)))
+    return found
 
 
 def _isolation(isolation: Isolation) -> str:
     less = f"; not here: {', '.join(isolation.degraded)}" if isolation.degraded else ""
-    return f"level {isolation.level}, Linux {isolation.kernel}{less}"
+    return (
+        f"backend {isolation.backend_sha256[:16]}, self-test {isolation.selftest_sha256[:16]}, "
+        f"Linux {isolation.kernel}{less}"
+    )
 
 
 def _clock(session: Session) -> list[Examined]:

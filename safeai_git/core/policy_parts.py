@@ -21,6 +21,7 @@ OUTCOMES = ("warn", "review", "deny")
 """From the mildest to the strictest."""
 
 UNREACHABLE = ("spool", "review", "deny")
+ISOLATION_LEVELS = ("A", "B", "C")
 EACH = ("change", "edit")
 
 RULE_IDS = (
@@ -206,6 +207,7 @@ class Check:
         environment: Names of variables that are passed in.
         read_only: Absolute folders or files of the host that are shown inside.
         expect_exit: The exit codes that pass.
+        isolation: The weakest level of isolation that will do.
     """
 
     name: str
@@ -216,6 +218,7 @@ class Check:
     environment: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()
     expect_exit: tuple[int, ...] = (0,)
+    isolation: str = "C"
 
 
 @dataclass(frozen=True, slots=True)

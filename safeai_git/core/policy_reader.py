@@ -170,6 +170,7 @@ def _checks(top: Section) -> tuple[Check, ...]:
         "environment",
         "read_only",
         "expect_exit",
+        "isolation",
     )
     checks: dict[str, Check] = {}
     for entry in top.sections("checks", known, "check", parts.MAX_CHECKS):
@@ -182,6 +183,7 @@ def _checks(top: Section) -> tuple[Check, ...]:
             environment=entry.many("environment", variable, parts.MAX_NAMES),
             read_only=entry.many("read_only", host_path, parts.MAX_NAMES),
             expect_exit=entry.many("expect_exit", number(0, 255), 256, (0,)),
+            isolation=entry.get("isolation", one_of(parts.ISOLATION_LEVELS), "C"),
         )
         if not check.expect_exit:
             entry.note("expect_exit", "'expect_exit' is empty, so no exit code would pass", "write [0]")

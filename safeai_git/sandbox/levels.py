@@ -65,3 +65,25 @@ PROMISES = {
         ),
     ),
 }
+
+_REFUSALS = {
+    "C": (
+        b"Address family not supported",
+        b"EAFNOSUPPORT",
+        b"Socket type not supported",
+        b"Permission denied",
+        b"EACCES",
+        b"Operation not permitted",
+        b"EPERM",
+        b"out of pty devices",
+        b"Resource temporarily unavailable",
+        b"ModuleNotFoundError",
+    )
+}
+"""What programs print when a level refuses what a stronger one has: sockets of its own, places of its own, an editable
+install. A check that prints such a thing on purpose gains nothing: what could not decide is no pass."""
+
+
+def caused_by_isolation(level: str, output: bytes) -> str:
+    """The words in a failed check's output that the level itself may have caused; empty when there are none."""
+    return next((words.decode("ascii") for words in _REFUSALS.get(level, ()) if words in output), "")

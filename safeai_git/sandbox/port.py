@@ -125,6 +125,13 @@ class Isolation:
     selftest_sha256: str = ""
     not_stronger: tuple[str, ...] = ()
 
+    @property
+    def in_words(self) -> str:
+        """For the evidence: level, backend, and the beginnings (128 bits) of its digest and of the self-test's."""
+        return (
+            f"{self.level} {self.backend} {self.backend_sha256[:32]}, self-test {self.selftest_sha256[:32]}"
+        )
+
 
 class Backend(Protocol):
     """Runs jobs in isolation.
