@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import struct
@@ -302,7 +303,22 @@ def test_a_shallow_clone(repo: Watched) -> None:
     stage(shallow)
     shallow.commits()
     shallow.refuses()
-    for revisions in ("HEAD~1..HEAD", f"{repo.git('rev-parse', 'HEAD~1')}..HEAD"):
+    shallow.git("reset", "-q", "--hard")
+    # the base is where the clone was cut off, as in CI that fetches two commits
+    stage(shallow, "src/b.py", "b = 1\n")
+    shallow.commits()
+    cut = shallow.git("rev-list", "--max-parents=0", "HEAD")
+    assert len(shallow.git("cat-file", "commit", cut).split("parent ")) == 2
+    done = shallow.safeai("check", "--range", f"{cut}..HEAD", "--no-sign", "--no-replay", "--format", "json")
+    assert done.code == 0, done.both
+    judged = [one["head"]["commit"] for one in json.loads(done.out)["judgements"] if one["kind"] == "commit"]
+    assert judged == shallow.git("rev-list", "--reverse", f"{cut}..HEAD").split()
+    below = repo.git("rev-parse", "HEAD~1")
+    raw = shallow.git_bytes("cat-file", "commit", "HEAD").replace(
+        shallow.git("rev-parse", "HEAD~1").encode(), below.encode()
+    )
+    beside = shallow.git("hash-object", "-t", "commit", "-w", "--literally", "--stdin", stdin=raw)
+    for revisions in (f"{below}..HEAD", f"{cut}..{beside}", f"{beside}..HEAD"):
         done = shallow.safeai("check", "--range", revisions, "--no-sign", "--no-replay")
         assert (done.code, "git fetch --unshallow" in done.err) == (3, True), done.both
 

@@ -65,7 +65,46 @@ def new_commits(repository: Repository, head: str, known: Sequence[str]) -> list
         listed = repository.git(["rev-list", "--topo-order", "--reverse", "--stdin"], stdin=wanted)
         return listed.decode("ascii").split()
     except (KeyError, pygit2.GitError) as error:
+        if repository.shallow:
+            return _above_the_cut(repository, head, known)
         raise _incomplete(repository, known[0] if known else "", head) from error
+
+
+def _above_the_cut(repository: Repository, head: str, known: Sequence[str]) -> list[str]:
+    """The new commits of a shallow clone in which all of them are there, and the known ones end where it was cut off.
+
+    A commit that the known ones reach below the cut alone counts as new: too much is judged then, never too little.
+    """
+    store = repository.store
+    hidden = _reached(repository, known)
+    found: list[str] = []
+    seen: set[str] = set()
+    pending = [(head, False)]
+    while pending:
+        name, parents_done = pending.pop()
+        if parents_done:
+            found.append(name)
+        elif name not in hidden and name not in seen:
+            seen.add(name)
+            parents = read_commit(store, name).parents
+            if not all(map(store.exists, parents)):  # what it changed cannot be said
+                raise _incomplete(repository, known[0] if known else "", head)
+            pending.append((name, True))
+            pending += [(parent, False) for parent in parents]
+    return found
+
+
+def _reached(repository: Repository, tips: Sequence[str]) -> set[str]:
+    """The commits that some others reach, themselves included, as far down as they are there."""
+    found: set[str] = set()
+    pending = list(tips)
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            if repository.store.exists(name):
+                pending += read_commit(repository.store, name).parents
+    return found
 
 
 def _incomplete(repository: Repository, base: str, head: str) -> RepositoryError:
@@ -103,6 +142,12 @@ def _forks(repository: Repository, one: str, other: str) -> list[str]:
             raise _incomplete(repository, one, other) from error
         return _merge_bases_of_git(repository, one, other)
     except (KeyError, pygit2.GitError) as error:
+        if (
+            repository.shallow
+        ):  # of a commit and its ancestor that is the ancestor, whatever was cut off below
+            for ancestor, tip in ((one, other), (other, one)):
+                if ancestor in _reached(repository, [tip]):
+                    return [ancestor]
         raise _incomplete(repository, one, other) from error
 
 
