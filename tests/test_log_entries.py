@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -370,3 +372,17 @@ def test_ids_that_share_everything_kept_are_all_candidates() -> None:
     for number in range(40):
         ids.add("the same", number)
     assert sorted(ids.find("the same")) == list(range(40))
+
+
+# the documentation
+
+
+def test_the_example_in_the_documentation_is_what_is_written() -> None:
+    text = (Path(__file__).parent.parent / "docs/formats/log.md").read_text()
+    shown = [line for line in text.splitlines() if line.startswith(('{"seq":', '{"checkpoint":'))]
+    assert len(shown) >= 3
+    state = chain()
+    for line in shown:
+        state.commit(line.encode()) if line.startswith('{"c') else state.entry(line.encode())
+    assert state.committed == state.size == len(shown) - 1
+    assert sha256(b"\x00" + shown[0].encode()).digest() == base64.decode(json.loads(shown[1])["prev"], "prev")
