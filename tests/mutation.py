@@ -80,6 +80,10 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("__post_init__", "from_blob", "is_key_id", "parse_openssh"),
         ("test_keys.py", "test_envelope.py", "test_keyring.py"),
     ),
+    "core/kill_switch.py": (
+        ("__post_init__", "parse", "apply", "engaged", "find", "lease", "state", "_texts"),
+        ("test_kill_switch.py",),
+    ),
     "keys/keyring.py": (("parse", "public", "trusts"), KEYRING),
     "keys/ed25519.py": (("verify",), ENVELOPE),
     "approvals.py": (("counted", "_open", "from_the_future", "_is_approver"), ()),

@@ -138,7 +138,7 @@ def test_engaging_anew_never_shortens() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("global", "x"), ("repository", ""), ("agent", ""), ("agent", "a b"), ("agent", "x" * 101), ("planet", ""),
+    [("global", "x"), ("repository", ""), ("agent", ""), ("agent", "a b"), ("agent", "x" * 101), ("planet", ""), ("planet", "x"),
      ("repository", "a\nb"), ("agent", "-x"), ("agent", "é")],
 )  # fmt: skip
 def test_scopes_that_there_are_not(kind: Any, name: str) -> None:
@@ -205,3 +205,21 @@ def test_any_bytes_are_answered(data: bytes) -> None:
 
 def test_a_scope_in_words() -> None:
     assert [str(one) for one in (GLOBAL, REPOSITORY)] == ["global", "repository a/b"]
+
+
+def test_a_lease_says_no_more_than_what_concerns_it() -> None:
+    switches = Switches([engage(Scope("repository", "a/other")), engage(Scope("agent", "codex"))])
+    lease = switches.lease(governor="g", repository="a/b", now=NOW, seconds=60)
+    assert (lease.stopped, lease.agents) == ("", ("codex",))
+    assert "not known; stopped are codex" in lease.state("", now=NOW, max_age=60).reason
+    assert not switches.find(REPOSITORY, NOW)
+    quiet = Switches().lease(governor="g", repository="a/b", now=NOW, seconds=60)
+    assert quiet.state("", now=NOW, max_age=60).state == "released"
+
+
+def test_the_reason_is_the_newest_and_that_of_the_stop() -> None:
+    switches = Switches([engage(expires=NOW + 9), replace(engage(expires=NOW + 9), reason="another one")])
+    assert switches.find(GLOBAL, NOW) == replace(engage(expires=NOW + 9), reason="another one")
+    for number in range(MOST_AGENTS + 1):
+        switches.apply(engage(Scope("agent", f"a{number}")))
+    assert "another one" in switches.lease(governor="g", repository="a/b", now=NOW, seconds=5).stopped
