@@ -14,9 +14,11 @@ import ctypes
 import errno
 import hashlib
 import json
+import marshal
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -35,15 +37,17 @@ from safeai_git.sandbox.jobs import (
     resource_limits,
 )
 from safeai_git.sandbox.launch import Launch
-from safeai_git.sandbox.port import MIB, Isolation, Job, Outcome
+from safeai_git.sandbox.port import Isolation, Job, Outcome
 from safeai_git.sandbox.programs import find_program, sha256_of
 from safeai_git.sandbox.rlimits import hard_limit
-from safeai_git.sandbox.scratch import scratch_directory
+from safeai_git.sandbox.scratch import remove_tree
 from safeai_git.sandbox.tree import hand_over
 
 NAME = "landlock"
 LEVEL = "C"
 LEAST_ABI = 6
+_EVERY_PYTHON = 2
+"""The version of the format that all of them read; the launcher's may be another one than ours."""
 CONFINE = Path(__file__).with_name("confine.py")
 _HINT = "a kernel of 6.12 or newer with Landlock switched on (lsm=landlock,... among its boot parameters)"
 
@@ -157,18 +161,14 @@ class Landlock:
         mounts = [*layout.toolchain_mounts(job, identity), *layout.policy_mounts(job, identity)]
         give_tree(job, identity)
         with ExitStack() as stack:
-            own = stack.enter_context(scratch_directory(room=MIB))
-            for name in ("home", "tmp"):
-                (own / name).mkdir(mode=0o700)
-                if identity is not None:
-                    hand_over(own / name, identity.uid, identity.gid)
+            own = _own_folder(job, identity, stack)
             leash, hold = os.pipe()
             stack.callback(os.close, leash)
             held = ExitStack()
             held.callback(os.close, hold)
             stack.push(held)
             asked = specification(job, mounts, own, identity)
-            told = in_memory(json.dumps(asked).encode(), stack)
+            told = in_memory(marshal.dumps(asked, _EVERY_PYTHON), stack)
 
             def argv(status: int) -> Sequence[str]:
                 source = CONFINE.read_text(encoding="utf-8")
@@ -210,10 +210,23 @@ class Landlock:
         return hashlib.sha256("\0".join(decides).encode()).hexdigest()
 
 
+def _own_folder(job: Job, identity: Identity | None, stack: ExitStack) -> Path:
+    """The job's home and temporary folder, beside its tree, so that whoever removes the one removes the other."""
+    own = Path(tempfile.mkdtemp(prefix="own-", dir=job.tree.parent))
+    stack.callback(remove_tree, own)
+    for name in ("home", "tmp"):
+        (own / name).mkdir(mode=0o700)
+    if identity is not None:
+        own.chmod(0o711)
+        for name in ("home", "tmp"):
+            hand_over(own / name, identity.uid, identity.gid)
+    return own
+
+
 def specification(
     job: Job, mounts: Sequence[layout.Mount], own: Path, identity: Identity | None
 ) -> dict[str, Any]:
-    """What the launcher is told, as JSON.
+    """What the launcher is told.
 
     Args:
         job: What to run.
