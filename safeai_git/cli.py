@@ -317,7 +317,8 @@ def approve(
 def show(
     revision: Annotated[str, typer.Argument(metavar="[REV]", help="Default: HEAD.")] = "",
     vsa: Annotated[
-        bool, typer.Option("--vsa", help="Print the verdict as a SLSA summary (VSA), signed if there is a key.")
+        bool,
+        typer.Option("--vsa", help="Print the verdict as a SLSA summary (VSA), signed if there is a key."),
     ] = False,
     output_format: FormatOption = Format.text,
 ) -> None:
