@@ -166,13 +166,12 @@ def whole_folders_go(repo: Watched) -> None:
 
 
 KINDS: list[Callable[[Watched], None]] = [
-    split, sparse, sparse_with_a_change_outside, version_4, fsmonitor_that_hides_a_change, several_extensions,
-    intent_to_add,
+    split, sparse, fsmonitor_that_hides_a_change, several_extensions, intent_to_add,
 ]  # fmt: skip
 """Indexes of another form; the hook has to see what is denied in them."""
 
 STATES: list[Callable[[Watched], None]] = [
-    plain, sparse_without_cone, untracked_cache, fsmonitor, intent_to_add_in_place_of_a_folder,
+    plain, sparse_with_a_change_outside, sparse_without_cone, version_4, untracked_cache, fsmonitor, intent_to_add_in_place_of_a_folder,
     bits_that_overlook_changes, line_ends, attributes_that_convert, entries_changed_in_the_same_second,
     deletions_and_modes, whole_folders_go,
 ]  # fmt: skip

@@ -74,7 +74,6 @@ def test_git_kept_apart_from_the_working_tree(repo: Watched) -> None:
     assert (repo.path / ".git").is_file()
     stage(repo)
     repo.commits(cwd=repo.path / "src")
-    repo.refuses()
 
 
 def test_a_working_tree_that_the_configuration_names(repo: Watched) -> None:
@@ -86,7 +85,6 @@ def test_a_working_tree_that_the_configuration_names(repo: Watched) -> None:
     repo.git("add", "src/a.py")
     repo.commits()
     assert repo.git("show", "HEAD:src/a.py") == "a = 'elsewhere'"
-    repo.refuses()
 
 
 def test_repositories_that_the_environment_names(repo: Watched) -> None:
@@ -130,7 +128,6 @@ def test_objects_borrowed_from_another_clone(repo: Watched) -> None:
     assert (shared.path / ".git/objects/info/alternates").exists()
     stage(shared)
     shared.commits()
-    shared.refuses()
     twice = clone(shared, "twice", "--shared")
     stage(twice, "src/a.py", "a = 3\n")
     twice.commits()
@@ -151,7 +148,6 @@ def test_packed_refs_and_packed_objects(repo: Watched) -> None:
     assert not (repo.path / ".git/refs/heads/main").exists()
     stage(repo)
     repo.commits()
-    repo.refuses()
 
 
 def test_head_detached_and_head_a_link(repo: Watched) -> None:
@@ -163,7 +159,6 @@ def test_head_detached_and_head_a_link(repo: Watched) -> None:
     (repo.path / ".git/HEAD").symlink_to("refs/heads/main")
     stage(repo, "src/a.py", "a = 3\n")
     repo.commits()
-    repo.refuses()
 
 
 def test_a_branch_below_a_name_that_is_hard(repo: Watched) -> None:
@@ -221,7 +216,6 @@ def test_a_repository_of_another_owner(repo: Watched) -> None:
         f"[safe]\n\tdirectory = {repo.path}\n"
     )
     assert repo.commits() == tree
-    repo.refuses()
 
 
 # Kinds of repository
@@ -332,8 +326,6 @@ def test_submodules(repo: Watched) -> None:
     inner = repo.at(repo.path / "src/lib")
     stage(inner)
     inner.commits()
-    inner.refuses()
-    inner.git("reset", "-q", "--hard")
     repo.git("add", "src/lib")
     repo.commits()
     recorded = repo.git("ls-tree", "HEAD", "src/lib").split()[:3]
@@ -359,7 +351,6 @@ def test_B51_replaced_objects_are_not_what_is_judged(repo: Watched) -> None:
     assert done.code == 0, done.both
     assert repo.seen() == [("pre-commit", before)]
     assert repo.git("rev-parse", "HEAD^{tree}", env=plain) == before
-    repo.refuses()
 
 
 def rewritten_graph(graph: bytes, child: str, parent: str) -> bytes:
@@ -470,7 +461,6 @@ def test_a_commit_in_the_middle(repo: Watched, by: str) -> None:
     stage(repo, "src/a.py", f"a = '{by}'\n")
     repo.commits()
     assert repo.git("show", "HEAD:src/a.py") == f"a = '{by}'"
-    repo.refuses()
 
 
 # The configuration
