@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safeai_git.agents import catalogue
-from safeai_git.core.attribution import CLASSES, MOST_SIGNALS, Attribution, Metadata, attribute
+from safeai_git.core.attribution import (
+    CLASSES,
+    CO_AUTHOR,
+    HINTS,
+    MOST_SIGNALS,
+    Attribution,
+    Metadata,
+    attribute,
+)
 from safeai_git.core.attribution_catalogue import (
     FORMS,
     Agent,
@@ -238,12 +246,19 @@ HELPED = [
     ("Codex-Worktree-Snapshot: startup-cleanup", "ai", "codex"),
     ("Cursor-Agent: fix the crash", "human", ""),
     ("Buildkite-Session: 12", "human", ""),
+    ("Kimi-Model: k2", "ai", "kimi"),
+    ("Goose-Run-Colour: 1", "human", ""),
+    ("Goose-Run: 1", "ai", "goose"),
     ("Amp-Thread-ID: https://ampcode.com/threads/T-1", "ai", "amp"),
     ("Entire-Checkpoint: 91220378d066", "ai", "entire"),
     ("Entire-Agent: none", "ai", "entire"),
     ("Replit-Commit-Session-Id: 5e5ec4ea", "ai", "replit"),
     ("Replit-Commit-Author: Agent", "ai", "replit"),
     ("Replit-Commit-Author: Deployment", "human", ""),
+    ("X-Lovable-Edit-ID: edt-1", "ai", "lovable"),
+    ("Co-authored-by: ChatGPT", "ai", "codex"),
+    ("Co-authored-by: Ona <no-reply@ona.com>", "ai", "ona"),
+    ("Co-authored-by: Jules <noreply@jules.google>", "ai", "jules"),
     ("Generated-by: protoc 25.1", "human", ""),
     ("Agent-Logs-Url: https://github.com/o/r/sessions/1", "ai", "copilot"),
     ("Co-authored-by: Codex", "ai", "codex"),
@@ -534,6 +549,12 @@ def test_the_agents_that_everybody_meets_are_there(name: str) -> None:
     assert agent
     assert agent.name == name
     assert agent.author_class == "ai"
+
+
+def test_no_key_and_no_phrase_is_passed_over_unread() -> None:
+    """A message without any of the hints is not looked at, so each form must hold one."""
+    for form in (*catalogue().heads, *catalogue().texts, *CO_AUTHOR, "llm-model", "agent-session", "ai-tool"):
+        assert HINTS.search(form), form
 
 
 def test_an_empty_catalogue_knows_the_general_forms_only() -> None:

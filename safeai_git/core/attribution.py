@@ -166,15 +166,17 @@ def _of_branch_and_environment(metadata: Metadata, catalogue: Catalogue) -> Iter
 
 
 # What a message must hold for a closer look to be worth its time; every key and every footer holds one of them.
-_HINTS = re.compile(
+HINTS = re.compile(
     r"author|assist|develop|generat|written|made|built|create|code|pair|claude|codex|copilot|cursor|devin|gemini|"
-    r"agent|crush|entire|amp|replit|session|aider|droid|opencode|ai[ _-]|produc|implement|vib|jules|kiro|llm|checkpoint"
+    r"agent|crush|entire|amp|replit|session|aider|droid|opencode|ai[ _-]|produc|implement|vib|jules|kiro|llm|checkpoint|lovable|"
+    r"-(?:ai|model|thread|version|strategy|attribut|steers|escapes|permission|transcript|conversation|task|run|logs|"
+    r"worktree|metadata|trace|workspace)"
 )
 
 
 def _of_message(message: str, catalogue: Catalogue) -> Iterator[Signal]:
     lower = message.lower()
-    if not message or not _HINTS.search(lower):
+    if not message or not HINTS.search(lower):
         return
     if ":" in message:
         yield from _of_trailers(message, catalogue)
