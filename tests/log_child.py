@@ -23,8 +23,8 @@ from safeai_git.core.log import base64
 from safeai_git.core.log.entry import Draft
 from safeai_git.governor.audit_log import AuditLog, Receipt
 from safeai_git.governor.log_signer import LogSigner
-from safeai_git.governor.open_log import open_file_log
-from safeai_git.governor.stores.port import LogFailed
+from safeai_git.governor.open_log import open_file_log, start_log
+from safeai_git.governor.stores.port import LogAway, LogFailed
 
 PR_SET_PTRACER, ANYBODY = 0x59616D61, ctypes.c_ulong(-1)
 
@@ -52,6 +52,11 @@ def append(log: AuditLog, number: int) -> None:
 
 
 def open_log(folder: str) -> AuditLog:
+    if folder.startswith("postgresql:"):
+        from safeai_git.governor.stores.postgres import PostgresStore
+
+        url, _, log_id = folder.partition("|")
+        return start_log(PostgresStore(url, log_id), LogSigner(ORIGIN, [LOG_SIGNER]))
     return open_file_log(Path(folder), LogSigner(ORIGIN, [LOG_SIGNER]), reserve=0, remember_every=0.005)
 
 
@@ -74,7 +79,10 @@ def load(log: AuditLog, first: int) -> None:
     def work(begin: int) -> None:
         number = begin
         while True:
-            append(log, number)
+            try:
+                append(log, number)
+            except LogAway:
+                continue  # the same entry under the same id, as a client does
             number += 8
 
     threads = [threading.Thread(target=work, args=(first + at,), daemon=True) for at in range(8)]

@@ -91,7 +91,7 @@ class Children:
         self.lines = iter(self.stdout.readline, b"")
         self.ahead = b""
 
-    def start(self, mode: str, folder: Path, first: int) -> int:
+    def start(self, mode: str, folder: Path | str, first: int) -> int:
         self.stdin.write(f"{mode} {folder} {first}\n".encode())
         word, pid = next(self.lines).decode().split()
         assert word == "pid"

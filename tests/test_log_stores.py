@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, OTHER_SIGNER
+from tools_postgres import cluster  # noqa: F401 - a fixture
 
 from safeai_git.core.envelope import Envelope, Signature
 from safeai_git.core.errors import KeyUnusable, LogProofInvalid, StorageError
@@ -41,9 +42,18 @@ def draft(number: int, text: str = "") -> Draft:
     return Draft.of_data("policy", f"id-{number}", {"text": text})
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made: Store = MemoryStore() if request.param == "memory" else FileStore.open_folder(tmp_path, IDENTITY)
+    made: Store
+    if request.param == "memory":
+        made = MemoryStore()
+    elif request.param == "file":
+        made = FileStore.open_folder(tmp_path, IDENTITY)
+    else:
+        url = request.getfixturevalue("cluster").url
+        from safeai_git.governor.stores.postgres import PostgresStore
+
+        made = PostgresStore(url, str(tmp_path))
     yield made
     made.close()
 

@@ -23,6 +23,10 @@ class LogFull(StorageError):
     """Too little space is left, or too many are waiting; trying later may help, and nothing was written."""
 
 
+class LogAway(StorageError):
+    """The store does not answer. Whether the entries are in shows when they are submitted again, under the same ids."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """An entry is in the log.
@@ -88,6 +92,7 @@ class Store(Protocol):
 
         Raises:
             LogFull: There is no room; nothing was written.
+            LogAway: The store does not answer.
             LogFailed: It could not be made durable. Whether the entries are there shows after a restart.
         """
 
