@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from safeai_git.core.errors import SandboxUnavailable
-from safeai_git.sandbox import layout, seccomp, supervise
+from safeai_git.sandbox import layout, orphans, seccomp, supervise
 from safeai_git.sandbox.identity import Identity
 from safeai_git.sandbox.jobs import (
     check_caller,
@@ -158,6 +158,7 @@ class Landlock:
         check_job(job)
         identity = self.identity
         check_caller(identity)
+        orphans.adopt()
         mounts = [*layout.toolchain_mounts(job, identity), *layout.policy_mounts(job, identity)]
         give_tree(job, identity)
         with ExitStack() as stack:

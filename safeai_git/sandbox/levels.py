@@ -60,7 +60,7 @@ PROMISES = {
             "the number of processes is counted together with the user's other ones",
             _WATCHED_MEMORY,
             "what it writes is watched, not bounded by the kernel",
-            "if the kernel ends its launcher for want of memory, processes of it may be left",
+            "if its launcher and safeai-git are both killed at once, processes of it may be left",
             _KERNEL,
         ),
     ),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from safeai_git.core.errors import SandboxUnavailable
+from safeai_git.sandbox import orphans
 from safeai_git.sandbox.launch import Launch, Started, start
 from safeai_git.sandbox.output import Output
 from safeai_git.sandbox.port import Job, Outcome
@@ -162,6 +163,8 @@ class _Supervised:
         try:
             self._process.wait(_LONGEST_END_SECONDS)
             gone = self._first is None or _ended(self._first, deadline)
+            if self._stop is not None and self._process.returncode < 0:
+                gone = orphans.end_adopted(deadline) and gone
         except subprocess.TimeoutExpired:
             gone = False
         while gone and self._open and time.monotonic() < deadline:
@@ -255,17 +258,9 @@ def _is_bound(pid: int) -> bool:
     kernel does not count them (before 5.9).
     """
     with suppress(OSError):
-        theirs, ours = _filters(pid), _filters(os.getpid())
+        theirs, ours = orphans.filters(pid), orphans.filters(os.getpid())
         return theirs > ours
     return False
-
-
-def _filters(pid: int) -> int:
-    lines = Path("/proc", str(pid), "status").read_text(encoding="utf-8", errors="replace").splitlines()
-    status = dict(line.split(":\t", 1) for line in lines if line.startswith("Seccomp"))
-    if "Seccomp_filters" in status:
-        return int(status["Seccomp_filters"])
-    return int(status.get("Seccomp") == "2" and pid != os.getpid())
 
 
 def _ancestors(pid: int) -> Iterator[int]:
