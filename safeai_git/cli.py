@@ -266,9 +266,7 @@ def ci(
     ] = True,
     fetch: Annotated[
         str,
-        typer.Option(
-            "--fetch", metavar="REMOTE", help="Fetch missing history and the notes with verdicts from here."
-        ),
+        typer.Option("--fetch", metavar="REMOTE", help="Fetch missing history and verdicts from here."),
     ] = "",
     push: Annotated[
         bool, typer.Option("--push", help="Push the signed verdicts to the remote of --fetch.")
@@ -282,8 +280,7 @@ def ci(
 ) -> None:
     """Judge the change that a CI job is about: a pull request, a push, a merge queue's group.
 
-    The commits come from the job's variables (GitHub, GitLab, Bitbucket, Azure, Woodpecker, Jenkins). On GitHub a
-    summary and the outputs decision, findings, base and head are written.
+    The commits come from the job's variables; on GitHub a summary and outputs are written. See docs/ci.md.
     """
     from safeai_git.commands import ci as command
     from safeai_git.commands.reports import Reports

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from safeai_git.core import canonical
+from safeai_git.core.log.chain import is_entry
+from safeai_git.core.log.entry import Entry, parse_commit
 from safeai_git.core.rules import RULE_IDS
 from safeai_git.core.verdict import parse_statement
 from safeai_git.core.vsa import summary
@@ -40,6 +42,10 @@ def test_an_example_is_what_it_shows(file: str, language: str, text: str) -> Non
         else:
             assert schema_faults(text.encode()) == []
             load(text.encode(), file)
+        return
+    if file == "log.md":
+        for line in text.splitlines():
+            assert Entry.parse(line.encode()) if is_entry(line.encode()) else parse_commit(line.encode())
         return
     data = json.loads(text)
     if file == "report.md":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from safeai_git.core.errors import FormatError
 
@@ -24,3 +25,15 @@ def holder(der: bytes) -> tuple[str, tuple[str, ...]]:
         raise FormatError(f"not a certificate: {' '.join(str(error).split())}") from None
     kinds = (x509.UniformResourceIdentifier, x509.DNSName, x509.RFC822Name)
     return subject, tuple(name for kind in kinds for name in found.get_values_for_type(kind))
+
+
+def from_pem(text: str) -> bytes:
+    """The DER of one certificate in PEM.
+
+    Raises:
+        FormatError: It is no certificate in PEM.
+    """
+    try:
+        return x509.load_pem_x509_certificate(text.encode()).public_bytes(Encoding.DER)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise FormatError(f"not a certificate in PEM: {' '.join(str(error).split())}") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import unquote
 
@@ -17,7 +16,7 @@ from safeai_git.core.errors import FormatError
 from safeai_git.governor.auth.principal import NotAuthenticated, Principal
 from safeai_git.governor.auth.rules import Rule
 from safeai_git.governor.settings import Network
-from safeai_git.keys.certificate import holder
+from safeai_git.keys.certificate import from_pem, holder
 
 HEADER = "ssl-client-cert"
 VERIFIED = "ssl-client-verify"
@@ -45,9 +44,9 @@ def forwarded(headers: Mapping[str, str], peer: str, trusted: Sequence[Network])
     if len(text) > _LARGEST:
         raise NotAuthenticated("certificate-malformed", f"{len(text):,} characters")
     try:
-        return ssl.PEM_cert_to_DER_cert(text)
-    except ValueError as error:
-        raise NotAuthenticated("certificate-malformed", str(error)) from None
+        return from_pem(text)
+    except FormatError as error:
+        raise NotAuthenticated("certificate-malformed", error.message) from None
 
 
 def _within(peer: str, networks: Iterable[Network]) -> bool:
