@@ -123,6 +123,7 @@ class AuditLog:
         self._now = now
         self._most_waiting = most_waiting
         self._on_failure = on_failure
+        self._covered = 0
         self._failed: LogFailed | None = None
         self._head_error: StorageError | None = None
         self._queue: deque[Ticket] = deque()
@@ -160,9 +161,11 @@ class AuditLog:
             StorageError: The store could not take it.
             CouldNotDecide: The checkpoint could not be signed.
         """
+        if (note := self._store.published) is not None:
+            self._covered = Checkpoint.parse(Note.parse(note).text).size
         if first:
             self._store.append(first, self._milliseconds())
-        if self._store.size > self._covered():
+        if self._store.size > self._covered:
             self._publish(self._store.size, self._store.root())
         self._store.remember()
         self._writer.start()
@@ -199,7 +202,7 @@ class AuditLog:
             LookupError: No published checkpoint covers it.
         """
         note = self._store.published
-        size = _size(note) if note else 0
+        size = Checkpoint.parse(Note.parse(note).text).size if note else 0
         if note is None or not 0 <= index < size:
             raise LookupError(f"no checkpoint covers an entry {index}")
         return Receipt(index, True, self._store.entry(index), size, note, self._store.node)
@@ -256,12 +259,11 @@ class AuditLog:
         self._answer(tickets, results, error)
 
     def _placed(self, appended: Appended) -> list[Result]:
-        if appended.size > self._covered():
+        if appended.size > self._covered:
             self._publish(appended.size, appended.root)
-        note = self._store.published
+        note, size = self._store.published, self._covered
         if note is None:
             raise LogFailed("the log has no checkpoint to answer with")
-        size = _size(note)
         fresh = _Fresh(appended)
         first = appended.before.size
         results: list[Result] = []
@@ -278,10 +280,7 @@ class AuditLog:
 
     def _publish(self, size: int, root: bytes) -> None:
         self._store.publish(self._signer.sign(size, root), size)
-
-    def _covered(self) -> int:
-        note = self._store.published
-        return _size(note) if note else 0
+        self._covered = size
 
     def _answer(self, tickets: list[Ticket], results: list[Result], error: SafeAIError | None) -> None:
         with self._changed:
@@ -328,7 +327,3 @@ class _Fresh:
         if self._nodes is None:
             self._nodes = grown(self._appended.before, self._appended.leaves)
         return self._nodes(level, index)
-
-
-def _size(note: bytes) -> int:
-    return Checkpoint.parse(Note.parse(note).text).size

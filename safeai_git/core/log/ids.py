@@ -7,7 +7,6 @@ reads the entry and compares, since two ids can share the 32 bits that are kept.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
 from hashlib import blake2b
 
 SHARDS = 1024
@@ -32,42 +31,53 @@ class Ids:
     def __len__(self) -> int:
         return sum(self._used)
 
+    def place(self, key: str) -> int:
+        """Where an id belongs in here, for `put` and `at`; good for the life of this set."""
+        return int.from_bytes(blake2b(key.encode(), digest_size=8, key=self._salt).digest(), "little")
+
     def add(self, key: str, index: int) -> None:
         """Note that the entry `index` has an id.
 
         Raises:
             ValueError: The index has more than 32 bits.
         """
+        self.put(self.place(key), index)
+
+    def find(self, key: str) -> list[int]:
+        """The places at which an entry with this id may be."""
+        return self.at(self.place(key))
+
+    def put(self, place: int, index: int) -> None:
+        """`add`, for an id whose place is known."""
         if not 0 <= index < MOST:
             raise ValueError(f"no more than {MOST:,} entries can be looked up by id")
-        shard, tag = self._place(key)
-        if 3 * self._used[shard] >= 2 * len(self._slots[shard]):
-            self._grow(shard)
-        _put(self._slots[shard], tag << 32 | (index + 1))
+        shard = place & (SHARDS - 1)
+        slots = self._slots[shard]
+        if 3 * self._used[shard] >= 2 * len(slots):
+            slots = self._grow(shard)
+        _put(slots, (place >> 32) << 32 | (index + 1))
         self._used[shard] += 1
 
-    def find(self, key: str) -> Iterator[int]:
-        """The places at which an entry with this id may be."""
-        shard, tag = self._place(key)
-        slots = self._slots[shard]
+    def at(self, place: int) -> list[int]:
+        """`find`, for an id whose place is known."""
+        slots, tag = self._slots[place & (SHARDS - 1)], place >> 32
         mask = len(slots) - 1
         at = tag & mask
+        found = []
         while slot := slots[at]:
             if slot >> 32 == tag:
-                yield (slot & 0xFFFFFFFF) - 1
+                found.append((slot & 0xFFFFFFFF) - 1)
             at = (at + 1) & mask
+        return found
 
-    def _place(self, key: str) -> tuple[int, int]:
-        number = int.from_bytes(blake2b(key.encode(), digest_size=8, key=self._salt).digest(), "little")
-        return number & (SHARDS - 1), number >> 32
-
-    def _grow(self, shard: int) -> None:
+    def _grow(self, shard: int) -> array[int]:
         old = self._slots[shard]
         new = array("Q", bytes(16 * len(old)))
         for slot in old:
             if slot:
                 _put(new, slot)
         self._slots[shard] = new
+        return new
 
 
 def _put(slots: array[int], slot: int) -> None:

@@ -89,20 +89,22 @@ class State:
         self.head = Head()
         self.hashes = Hashes()
         self._ids = Ids(os.urandom(16))
+        self._places: dict[str, int] = {}
         self._entry = entry
 
     def find(self, key: str) -> Entry | None:
         """The entry with an id."""
-        for index in self._ids.find(key):
+        place = self._places[key] = self._ids.place(key)
+        for index in self._ids.at(place):
             entry = Entry.parse(self._entry(index))
             if entry.id == key:
                 return entry
         return None
 
     def remember(self, key: str, leaf: bytes, index: int) -> None:
-        """Take in an entry's hash and id; the head is the caller's to move."""
+        """Take in an entry's hash and id, which was looked for before; the head is the caller's to move."""
         self.hashes.append(leaf)
-        self._ids.add(key, index)
+        self._ids.put(self._places.pop(key), index)
 
     def plan(self, drafts: Sequence[Draft], now: int) -> Plan:
         """Give each draft its place."""
@@ -114,5 +116,6 @@ class State:
         self.head = planned.after
         for at, (key, leaf) in enumerate(zip(planned.ids, planned.leaves, strict=True)):
             self.remember(key, leaf, before.size + at)
+        self._places.clear()
         after = self.head.frontier
         return Appended(planned.outcomes, before, planned.lines, planned.leaves, after.size, after.root())
