@@ -20,6 +20,7 @@ from safeai_git.core.policy import Check
 from safeai_git.gate import Judgement
 from safeai_git.replay import Replayer, command_digest, last_lines
 from safeai_git.sandbox import bubblewrap, choose, landlock
+from safeai_git.sandbox.levels import PROMISES
 
 CHECKS = """\
 checks:
@@ -342,6 +343,14 @@ class TestLevels:
             "wrong": "failed",
         }
         assert "Address family not supported" in found["server"].detail
+
+    @needs_sandbox
+    def test_doctor_says_which_level_is_used_and_what_it_lacks(self, checked: Repo) -> None:
+        used = choose(state_dir=None).isolation
+        said = checked.safeai("doctor").out
+        assert f"level {used.level} is used" in said
+        for line in (*PROMISES[used.level].guarantees, *PROMISES[used.level].lacks):
+            assert line in said
 
     @needs_sandbox
     def test_with_namespaces_the_same_server_passes(self, checked: Repo) -> None:

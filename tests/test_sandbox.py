@@ -1325,6 +1325,7 @@ def test_what_is_there_is_described(backend: Backend) -> None:
         ),
         ("bwrap: Creating new namespace failed: x", {}, "the container around", "--security-opt"),
         ("bwrap: Can't mount proc on /newroot/proc: x", {}, "hides parts of /proc", "systempaths"),
+        ("mount: /sys/tree: permission denied.", {}, "can mount no overlay", "level A"),
         ("bwrap: Unknown option --size", {}, "too old", "0.8"),
         ("bwrap: Can't find source path /x: x", {}, "cannot be reached", "exists"),
         ("bwrap: execvp /usr/bin/prlimit: No such file", {}, "missing", "util-linux"),

@@ -40,7 +40,7 @@ _NAMESPACE_REFUSED = (
 
 def explain(said: str) -> SandboxUnavailable:
     """The error to raise for what bubblewrap printed before it gave up."""
-    lines = [line for line in said.splitlines() if line.startswith(("bwrap:", "prlimit:"))]
+    lines = [line for line in said.splitlines() if line.startswith(("bwrap:", "prlimit:", "mount:"))]
     words = " / ".join(lines)[:_LONGEST] or said.strip()[:_LONGEST] or "no reason given"
     cause, hint = _cause(words)
     return SandboxUnavailable(
@@ -57,6 +57,11 @@ def _cause(words: str) -> tuple[str, str]:
         if _setting(_NUMBER_ALLOWED) == "0":
             return "no user namespaces are allowed", "sudo sysctl -w user.max_user_namespaces=15000"
         return "the kernel, or the container around this, allows no user namespace", _CONTAINER_HINT
+    if words.startswith("mount:"):
+        return (
+            "an ordinary user can mount no overlay here",
+            "Linux 5.13 or newer is needed for level A; the next level does without",
+        )
     if "mount proc" in words:
         return "the container around this hides parts of /proc, so no new one can be mounted", _CONTAINER_HINT
     if "Unknown option" in words or "unrecognized option" in words:

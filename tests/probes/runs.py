@@ -63,7 +63,7 @@ try:
 except OSError as error:
     print(errno.errorcode[error.errno])
     sys.exit(0)
-time.sleep(0.4)
+time.sleep(2)
 """
 
 
@@ -71,7 +71,7 @@ _FLOOD = """
 os.chdir(os.path.expandvars({place!r}))
 for number in range({number}):
     os.close(os.open(str(number), os.O_CREAT))
-time.sleep(1)
+time.sleep(2)
 """
 
 BOUNDS: dict[str, Bound] = {
@@ -111,7 +111,7 @@ for _ in range(4):
         x = bytearray(os.urandom(1024)) * (60 * 1024)
         time.sleep(1)
         os._exit(0)
-time.sleep(1)
+time.sleep(2)
 """,
         {"memory_bytes": 150 * MIB},
     ),
