@@ -126,14 +126,14 @@ def organisation_policy(repository: Repository, environ: Mapping[str, str], *, n
     """The organisation's policy that is configured for a repository; ``None`` when none is.
 
     ``SAFEAI_ORG_POLICY`` or ``git config safeai.orgPolicy`` names the file, ``SAFEAI_ORG_SIGNERS`` or
-    ``safeai.orgSigners`` the keys.
+    ``safeai.orgSigners`` the keys. What the person's or the system's configuration says comes before the clone's.
 
     Raises:
         PolicyError: One is configured and does not count.
         StorageError: What was seen before cannot be read or written.
     """
-    policy = environ.get(POLICY_VARIABLE) or repository.config(POLICY_KEY)
-    signers = environ.get(SIGNERS_VARIABLE) or repository.config(SIGNERS_KEY)
+    policy = environ.get(POLICY_VARIABLE) or repository.config_from_outside(POLICY_KEY)
+    signers = environ.get(SIGNERS_VARIABLE) or repository.config_from_outside(SIGNERS_KEY)
     if not policy and not signers:
         return None
     if not policy or not signers:

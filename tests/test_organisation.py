@@ -519,6 +519,32 @@ def test_a_policy_that_is_configured_is_never_passed_over(acme: Organisation) ->
     assert acme.check().code == 0  # not configured at all
 
 
+def test_B05_the_clones_configuration_does_not_lead_away_from_the_organisations_policy(
+    acme: Organisation, tmp_path: Path
+) -> None:
+    """Whoever writes .git/config names a policy and keys of their own; the person's and the system's files come first."""
+    acme.publish(1, "deny_paths: [src/]\n")
+    home = tmp_path / "elsewhere"
+    for place, variable in ((home / ".gitconfig", "HOME"), (home / "system", "GIT_CONFIG_SYSTEM")):
+        home.mkdir(exist_ok=True)
+        place.write_text(f"[safeai]\n\torgPolicy = {acme.file}\n\torgSigners = {acme.signers}\n")
+        for key in ("safeai.orgPolicy", "safeai.orgSigners"):
+            acme.repo.git("config", key, "/nowhere")
+        acme.repo.write("src/b.py", "b = 1\n")
+        acme.repo.git("add", "-A")
+        value = str(place if variable == "GIT_CONFIG_SYSTEM" else home)
+        env = {variable: value, "GIT_CONFIG_NOSYSTEM": "0"}
+        assert "denied-path" in acme.check(**env).out
+        place.unlink()
+    assert acme.check().code == 3
+
+
+def test_without_a_home_the_clones_configuration_serves(acme: Organisation) -> None:
+    acme.publish(1)
+    acme.repo.environment.pop("HOME")
+    assert acme.check(XDG_CONFIG_HOME="").code == 0
+
+
 def test_signers_in_the_working_tree_are_refused(acme: Organisation) -> None:
     acme.publish(1)
     acme.repo.write(".safeai/org_signers", acme.signers.read_bytes())

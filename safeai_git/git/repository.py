@@ -300,6 +300,30 @@ class Repository:
                 hint="'git config --list --show-origin' names the file",
             ) from error
 
+    def config_from_outside(self, key: str) -> str:
+        """The same, where what the person's or the system's files say comes before the repository's own.
+
+        For what must not depend on the clone: whoever writes the repository's configuration cannot point elsewhere.
+
+        Raises:
+            RepositoryError: See `config`.
+        """
+        without_home = not (self.environ.get("HOME") or self.environ.get("GIT_CONFIG_GLOBAL"))
+        for scope in ("--global", "--system"):
+            if without_home and scope == "--global":
+                continue
+            try:
+                found = self._ask_as_the_person(["config", scope, "--get", key])
+            except GitFailed as error:
+                if error.status == 1:
+                    continue
+                raise RepositoryError(
+                    f"the configuration of git cannot be read: {error.stderr.strip()}",
+                    hint="'git config --list --show-origin' names the file",
+                ) from error
+            return found.decode("utf-8", "replace").strip()
+        return self.config(key)
+
     def _ask_as_the_person(
         self, arguments: list[str | bytes], extra: Mapping[str, str] | None = None
     ) -> bytes:
