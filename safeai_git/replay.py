@@ -21,7 +21,7 @@ from safeai_git.files import read_json, write_atomically
 from safeai_git.git.materialise import Materialised, materialise
 from safeai_git.git.repository import Repository
 from safeai_git.sandbox import choose
-from safeai_git.sandbox.levels import caused_by_isolation
+from safeai_git.sandbox.levels import caused_by_isolation, limit_met
 from safeai_git.sandbox.port import Backend, Job, Limits, Outcome
 from safeai_git.sandbox.scratch import scratch_directory
 
@@ -171,6 +171,8 @@ def _judged(check: Check, outcome: Outcome, level: str) -> tuple[CheckResult, st
         return "passed", ended
     if because := caused_by_isolation(level, outcome.output):
         return "undecided", f"{ended}, perhaps only because isolation of level {level} refuses it: {because}"
+    if met := limit_met(outcome.exit_code, outcome.output):
+        return "failed", f"{ended}, at its limit: {met}"
     return "failed", ended
 
 

@@ -19,7 +19,7 @@ from test_sandbox_parts import _error, _judge
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox import choice, landlock, layout, seccomp, supervise
-from safeai_git.sandbox.levels import PROMISES, caused_by_isolation
+from safeai_git.sandbox.levels import PROMISES, caused_by_isolation, limit_met
 from safeai_git.sandbox.port import LEVELS, Backend, Job, Limits
 from safeai_git.sandbox.scratch import scratch_directory
 from tests.probes.runs import processes_with
@@ -271,3 +271,19 @@ def test_the_launcher_is_told_nothing_on_its_command_line(job: Job) -> None:
     assert asked["environment"]["TOKEN"] == "s3cret"
     assert "s3cret" not in json.dumps({name: value for name, value in asked.items() if name != "environment"})
     assert layout.HOME not in asked["environment"].values()
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "met"),
+    [
+        (1, b"cp: error writing 'x': No space left on device", "scratch"),
+        (1, b"Traceback\nMemoryError\n", "memory"),
+        (153, b"", "file size"),
+        (1, b"OSError: [Errno 24] Too many open files", "open files"),
+        (2, b"sh: 0: Cannot fork", "processes"),
+        (1, b"assert 1 == 2", ""),
+        (None, b"", ""),
+    ],
+)
+def test_a_limit_that_only_the_check_saw_is_named(code: int | None, output: bytes, met: str) -> None:
+    assert limit_met(code, output) == met

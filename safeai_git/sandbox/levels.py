@@ -87,3 +87,24 @@ install. A check that prints such a thing on purpose gains nothing: what could n
 def caused_by_isolation(level: str, output: bytes) -> str:
     """The words in a failed check's output that the level itself may have caused; empty when there are none."""
     return next((words.decode("ascii") for words in _REFUSALS.get(level, ()) if words in output), "")
+
+
+_MET = {
+    "scratch": (b"No space left on device", b"ENOSPC"),
+    "memory": (b"MemoryError", b"Cannot allocate memory", b"ENOMEM", b"out of memory"),
+    "file size": (b"File too large", b"EFBIG"),
+    "open files": (b"Too many open files", b"EMFILE"),
+    "processes": (b"Resource temporarily unavailable", b"Cannot fork", b"EAGAIN"),
+}
+_FILE_SIZE_EXIT = 128 + 25
+"""As shells report SIGXFSZ."""
+
+
+def limit_met(exit_code: int | None, output: bytes) -> str:
+    """The limit that a failed check ran into by its own account; empty when it says nothing of one.
+
+    Some limits stop nothing: the kernel refuses what is beyond them, and the check ends as it likes.
+    """
+    if exit_code == _FILE_SIZE_EXIT:
+        return "file size"
+    return next((name for name, words in _MET.items() if any(one in output for one in words)), "")
