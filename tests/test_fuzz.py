@@ -32,7 +32,15 @@ from safeai_git.core.display import display, safe_text
 from safeai_git.core.envelope import MAX_LINE, Envelope
 from safeai_git.core.errors import CouldNotDecide, SafeAIError
 from safeai_git.core.expressions import SAMPLE_CHANGE, SAMPLE_EDIT, compile_rule
-from safeai_git.core.objects import TreeEntry, format_tree, parse_commit, parse_tree, tree_problems
+from safeai_git.core.kill_switch import Lease, Scope, Switches, SwitchEvent
+from safeai_git.core.log.chain import is_entry
+from safeai_git.core.log.checkpoint import Checkpoint
+from safeai_git.core.log.entry import Draft, Entry, format_commit, parse_commit
+from safeai_git.core.log.note import Note, NoteKey
+from safeai_git.core.log.policy import parse_policy
+from safeai_git.core.log.proof import LogProof
+from safeai_git.core.objects import TreeEntry, format_tree, parse_tree, tree_problems
+from safeai_git.core.objects import parse_commit as parse_commit_object
 from safeai_git.core.paths import fold, from_json, portability_problems, to_json
 from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.core.publickey import format_openssh, parse_openssh
@@ -197,7 +205,7 @@ def a_message(bench: Bench, data: bytes) -> None:
 
 
 def a_commit(bench: Bench, data: bytes) -> None:
-    assert isinstance(parse_commit(data).text, str)
+    assert isinstance(parse_commit_object(data).text, str)
 
 
 def a_tree(bench: Bench, data: bytes) -> None:
@@ -331,6 +339,55 @@ def an_index(bench: Bench, data: bytes) -> None:
         (bench.folder / ".git" / "index").write_bytes(bench.index)
 
 
+def a_signed_note(bench: Bench, data: bytes) -> None:
+    assert Note.parse(data).format() == data
+
+
+def a_checkpoint(bench: Bench, data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    assert Checkpoint.parse(text).format() == text
+
+
+def a_receipt(bench: Bench, data: bytes) -> None:
+    assert LogProof.parse(data).format() == data
+
+
+def a_log_line(bench: Bench, data: bytes) -> None:
+    if is_entry(data):
+        assert Entry.parse(data).rest in data
+    else:
+        assert format_commit(parse_commit(data)) == data
+
+
+def a_verifier_key(bench: Bench, data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    assert NoteKey.parse(text).format() == text
+
+
+def a_witness_policy(bench: Bench, data: bytes) -> None:
+    assert isinstance(parse_policy(data).is_met_by([]), bool)
+
+
+def a_switch_event(bench: Bench, data: bytes) -> None:
+    assert SwitchEvent.parse(data).format() == data
+
+
+def a_lease(bench: Bench, data: bytes) -> None:
+    assert Lease.parse(data).format() == data
+
+
+LOG_KEY = b"governor.example/safeai-audit+dfc40b58+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
+NOTE = (
+    "governor.example/safeai-audit\n7\nNZq173Ytm7JMChwQUYqc7UevAcCjK8Hy7k1pFtLRA6c=\n\n"
+    "\u2014 governor.example/safeai-audit "
+    "38QLWEPJ8HL6eXnPBiAoydwyJMhP+gEtgqJB00RMqT7df0CqKoBMC2muybz7oE03whd2ZPEmRVXOQCuX3bE1rG53twE=\n"
+).encode()
+RECEIPT = (
+    b"c2sp.org/tlog-proof@v1\nindex 2\ntTA06jTY3fie3dzRlGNFbKFEbIDRzseDTbysiRQfLLA=\n"
+    b"20u3Ek4yUewFdxu5rUYcen0vTZN8YF//7pzZS6fGr3k=\npdcULeEHsInEHAzzM1YCt5YSSBhoYCm68Qs7vNkOKAs=\n\n" + NOTE
+)
+EVENT = SwitchEvent(True, Scope("agent", "codex"), "why", "who", 1_780_000_000, 1_780_000_060)
+
 TARGETS: dict[str, tuple[Callable[[Bench, bytes], None], list[bytes]]] = {
     "message": (
         a_message,
@@ -360,6 +417,23 @@ TARGETS: dict[str, tuple[Callable[[Bench, bytes], None], list[bytes]]] = {
     "path": (a_path, PATHS),
     "path in json": (a_path_in_json, [canonical.dumps(to_json(path)) for path in PATHS]),
     "expression": (an_expression, [EXPRESSION]),
+    "signed note": (a_signed_note, [NOTE]),
+    "checkpoint": (a_checkpoint, [NOTE.partition(b"\n\n")[0] + b"\n"]),
+    "receipt": (a_receipt, [RECEIPT]),
+    "log line": (
+        a_log_line,
+        [
+            format_commit(NOTE),
+            Draft.of_data("policy", "policy-7", {"version": 7}).format(0, "", "2026-01-02T03:04:05.678Z"),
+        ],
+    ),
+    "verifier key": (a_verifier_key, [LOG_KEY]),
+    "witness policy": (a_witness_policy, [b"log " + LOG_KEY + b"\nquorum none\n"]),
+    "switch event": (a_switch_event, [EVENT.format()]),
+    "lease": (
+        a_lease,
+        [Switches([EVENT]).lease(governor="g", repository="a/b", now=1_780_000_000, seconds=9).format()],
+    ),
 }
 SLOW: dict[str, tuple[Callable[[Bench, bytes], None], list[bytes]]] = {
     "patch": (a_patch, [PATCH]),
