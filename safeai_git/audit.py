@@ -254,10 +254,11 @@ class _Reading:
             return
         index = chain.size
         kind, key, leaf = chain.entry(line.data)
-        for earlier in self._ids.find(key):
+        place = self._ids.place(key)
+        for earlier in self._ids.at(place):
             if len(self._suspects) < MOST_SUSPECTS:
                 self._suspects.append((index, earlier, key))
-        self._ids.add(key, index)
+        self._ids.put(place, index)
         if b'"env":{' in line.data[:400]:
             self._check_envelope(Entry.parse(line.data))
         elif kind == "keychange":

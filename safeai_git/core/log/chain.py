@@ -9,6 +9,7 @@ from __future__ import annotations
 from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from safeai_git.core.errors import FormatError, LogProofInvalid
 from safeai_git.core.log.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint
@@ -22,8 +23,7 @@ LONGEST_LINE = 4 * MAX_ENTRY
 """A commit line with many cosignatures may be longer than any entry."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line of a file.
 
     Attributes:

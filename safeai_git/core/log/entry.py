@@ -48,7 +48,7 @@ _ENTRY = re.compile(
     rb'"(env|data)":(?=\{)'
 )
 
-_read_json = json.JSONDecoder().decode
+_read_json = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +184,10 @@ def taken_apart(line: bytes) -> re.Match[bytes]:
     if found is None or not line.endswith(b"}}") or len(line) > MAX_ENTRY:
         raise FormatError("not an entry of the log as one is written")
     try:
-        value = _read_json(line[found.end() : -1].decode("ascii"))
+        value, end = _read_json(line.decode("ascii"), found.end())
     except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
+        value, end = None, 0
+    if not isinstance(value, dict) or end != len(line) - 1:
         raise FormatError("the entry holds no JSON object")
     return found
 
