@@ -37,6 +37,7 @@ def environment(job: Job, mounts: Sequence[layout.Mount] = ()) -> dict[str, str]
         "CI": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "GIT_CONFIG_NOSYSTEM": "1",  # the host's is not shown, and git gives up on one that it may not read
         "SOURCE_DATE_EPOCH": str(job.commit_time),
         **job.environment,
     }

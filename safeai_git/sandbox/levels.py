@@ -55,6 +55,7 @@ PROMISES = {
         ),
         (
             "no loopback: a check that starts a server cannot decide",
+            "no semaphore by name: a check that uses locks or pools of Python's multiprocessing cannot decide",
             "the tree stands at a path of its own: an editable install of the repository cannot be imported",
             "names and sizes of the host's files, its users and the existence of processes can be found out",
             "the number of processes is counted together with the user's other ones",

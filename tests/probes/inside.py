@@ -14,6 +14,7 @@ import mmap
 import os
 import pty
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -175,6 +176,20 @@ def wanted_unix_socket():
 def wanted_children():
     done = subprocess.run(["/bin/sh", "-c", "cat < /dev/zero | head -c 3 | wc -c"], stdout=subprocess.PIPE)
     return "works" if done.stdout.strip() == b"3" else "no"
+
+
+@probe
+def wanted_semaphore():
+    import multiprocessing
+
+    multiprocessing.get_context("fork").Lock()
+
+
+@probe
+def wanted_git():
+    done = subprocess.run(["git", "init", "-q", "made"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    shutil.rmtree("made", ignore_errors=True)
+    return "works" if done.returncode == 0 else "no"
 
 
 @probe

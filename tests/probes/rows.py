@@ -59,6 +59,8 @@ INSIDE: dict[str, Row] = {
     "wanted_temporary_file": _row(8, WORKS, WORKS),
     "wanted_home": _row(8, WORKS, WORKS),
     "wanted_tree": _row(8, WORKS, WORKS),
+    "wanted_semaphore": _row(8, WORKS, "EACCES", "-"),
+    "wanted_git": _row(8, "works|ENOENT", "works|ENOENT", "-"),
     "wanted_edits": _row(8, WORKS, WORKS),
     "wanted_names": _row(8, WORKS, "KeyError|works", "works|KeyError"),
     "read an ssh key": _row(9, "ENOENT", "EACCES"),
