@@ -24,6 +24,8 @@ audit_app = typer.Typer(
     help="The audit log, or any copy of it: 'safeai audit --verify [FILE]' checks one.", no_args_is_help=True
 )
 app.add_typer(audit_app, name="audit")
+db_app = typer.Typer(help="The Governor's PostgreSQL.", no_args_is_help=True)
+app.add_typer(db_app, name="db")
 
 DATA_DIRECTORY = Annotated[
     Path,
@@ -165,6 +167,25 @@ def audit_export(
     from safeai_git.commands import audit
 
     raise typer.Exit(audit.export(file or data_directory / "audit.log", key or [], anchor or [], tiles, to))
+
+
+@db_app.command("upgrade")
+def db_upgrade(
+    url: Annotated[
+        str, typer.Option("--url", envvar="SAFEAI_DATABASE_URL", metavar="URL", help="The database.")
+    ],
+) -> None:
+    """Make the log's tables, or bring them up to date. Running it twice, or twice at once, does no harm."""
+    from safeai_git.core.errors import StorageError
+
+    try:
+        from safeai_git.governor.stores.postgres_schema import upgrade
+    except ImportError as error:
+        raise StorageError(
+            f"PostgreSQL needs {error.name}, which is not installed", hint="install safeai-git[governor]"
+        ) from None
+    done = upgrade(url)
+    typer.echo(f"{done} migrations were run" if done else "nothing was to be done")
 
 
 def main() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 from test_log_crash import Children, Run, draft
+from tools_cli import run
 from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN
 from tools_postgres import Cluster, cluster  # noqa: F401 - a fixture
 
@@ -28,6 +30,7 @@ psycopg = pytest.importorskip("psycopg", reason="psycopg is needed to speak to P
 from safeai_git.governor.stores.postgres import PostgresStore  # noqa: E402
 from safeai_git.governor.stores.postgres_schema import MIGRATIONS, upgrade  # noqa: E402
 
+ROOT = Path(__file__).parent.parent
 SIGNER = LogSigner(ORIGIN, [LOG_SIGNER])
 NOW = 1_767_323_045_678
 
@@ -69,6 +72,21 @@ def test_migrations_run_twice_at_once(cluster: Cluster) -> None:  # noqa: F811
         one.join()
     assert sorted(done) == [0, 0, 0, len(MIGRATIONS)]
     PostgresStore(url, ORIGIN).close()
+
+
+def test_the_command_makes_the_tables(cluster: Cluster, environment: dict[str, str]) -> None:  # noqa: F811
+    with psycopg.connect(cluster.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE command")
+    variables = environment | {"SAFEAI_DATABASE_URL": cluster.url.replace("/postgres?", "/command?")}
+    program = [sys.executable, "-c", "from safeai_git.admin import main; main()"]
+    first = run(["db", "upgrade"], ROOT, variables, program=program)
+    assert (first.code, first.out) == (0, f"{len(MIGRATIONS)} migrations were run\n"), first.both
+    assert run(["db", "upgrade"], ROOT, variables, program=program).out == "nothing was to be done\n"
+    wrong = run(
+        ["db", "upgrade", "--url", "postgresql:///none?host=/nowhere"], ROOT, environment, program=program
+    )
+    assert wrong.code == 3
+    assert "safeai: the database could not be brought up to date: " in wrong.err
 
 
 def test_a_database_that_would_lose_entries_is_refused(cluster: Cluster) -> None:  # noqa: F811
@@ -169,11 +187,11 @@ def test_three_governors_one_killed_one_paused_and_the_database_restarted(
     found = [Entry.parse(line) for line in store.lines() if line.startswith(b'{"seq"')]
     ids = [one.id for one in found]
     assert len(ids) == len(set(ids))
-    for run in runs:
-        for number, (index, _) in run.acks.items():
+    for each in runs:
+        for number, (index, _) in each.acks.items():
             assert found[index].rest == draft(number).rest
     anchors = [
-        Anchor(f"ack {number}", note) for run in runs for number, (_, note) in list(run.acks.items())[-20:]
+        Anchor(f"ack {number}", note) for each in runs for number, (_, note) in list(each.acks.items())[-20:]
     ]
     report = exported(store, tmp_path / "three", *anchors)
     assert report.state in ("consistent", "torn"), report.faults  # the last batch may lack its checkpoint

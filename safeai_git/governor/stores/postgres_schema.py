@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import psycopg
 
+from safeai_git.core.errors import StorageError
+
 LOCK = 0x5AFEA1
 """Of the migrations; it has nothing to do with correctness of the log."""
 
@@ -27,8 +29,16 @@ def upgrade(url: str) -> int:
     """Bring a database up to date; the number of migrations that were run.
 
     Raises:
-        psycopg.Error: The database refused.
+        StorageError: The database cannot be reached, or refused.
     """
+    try:
+        return _upgrade(url)
+    except psycopg.Error as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StorageError(f"the database could not be brought up to date: {reason}") from error
+
+
+def _upgrade(url: str) -> int:
     with psycopg.connect(url) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         connection.execute("CREATE TABLE IF NOT EXISTS audit_schema (version int PRIMARY KEY)")
