@@ -3,7 +3,7 @@ SHELL := /bin/sh
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo test check bench corpus threat-model mutation fuzz budgets lock clean
+.PHONY: help demo test check bench corpus threat-model mutation probes fuzz budgets lock clean
 
 help: ## Show the words
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -33,6 +33,10 @@ bench: $(VENV)/.dev ## Measure against references in the same run
 
 mutation: $(VENV)/.dev ## Remove each guard of core/ and see that a test fails
 	$(BIN)/python tests/mutation.py
+
+probes: $(VENV)/.dev ## Try to break out of every sandbox, and take each of its guards away in turn
+	$(BIN)/python tests/tools_probes.py
+	$(BIN)/python tests/tools_probes.py --mutate
 
 fuzz: $(VENV)/.dev ## Feed every parser odd bytes for FUZZ_SECONDS (300)
 	$(BIN)/python tests/test_fuzz.py --seconds $(or $(FUZZ_SECONDS),300)

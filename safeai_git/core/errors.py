@@ -16,6 +16,7 @@ code::
     │   ├── KeyUnusable             no key, a wrong passphrase, a key file others can read
     │   ├── SandboxUnavailable      nothing here can isolate a check
     │   ├── StorageError            our own files cannot be written: full, read-only, not ours
+    │   │   └── LogFull, LogAway, LogFailed    the Governor's log takes no entry: `governor.stores.port`
     │   ├── DeadlinePassed          the answer would come too late
     │   └── GovernorUnavailable     the policy needs the Governor and it did not answer
     └── LogProofInvalid             a log contradicts itself; never retried, never softened  exit 3
