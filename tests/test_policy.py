@@ -79,6 +79,10 @@ def test_what_just_fits(text: str) -> None:
     load(text)
 
 
+def test_a_list_that_just_fits_is_taken_whole() -> None:
+    assert len(load(f"deny_paths: [{', '.join(['a'] * 1024)}]\n").deny_paths) == 1024
+
+
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
