@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -45,6 +46,11 @@ _DROPPED = (
     "CLINE",
     "COVERAGE_",
 )
+
+# Started in the background of a shell, this process ignores Ctrl-C and hang-ups, and so would what it starts.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # A worker is measured from within; what it starts is not: a program under test runs as users run it.
 if "PYTEST_XDIST_WORKER" in os.environ:
