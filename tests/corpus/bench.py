@@ -17,6 +17,7 @@ AI = b"Co-Authored-By: Claude Code <noreply@anthropic.com>"
 ADA = b"Ada Author <ada@example.com> 1767323045 +0000"
 POLICY = b"""\
 safe_mode: true
+deadline_seconds: 60
 autonomy_tier: beta
 repository: corpus/attacks
 deny_paths: [config/keys/, infra/]
