@@ -38,9 +38,9 @@ def say(text: str) -> None:
 
 
 def line() -> str:
-    """A line of standard input, byte by byte: a child must not swallow what is meant for its parent."""
+    """A line of standard input with its end, byte by byte: a child must not swallow what is meant for its parent."""
     text = b""
-    while (byte := os.read(0, 1)) not in (b"\n", b""):
+    while not text.endswith(b"\n") and (byte := os.read(0, 1)):
         text += byte
     return text.decode()
 
@@ -94,9 +94,10 @@ def load(log: AuditLog, first: int) -> None:
 
 def main() -> None:
     libc = ctypes.CDLL(None)
-    while words := line().split():
-        if words == ["go"]:
-            continue  # meant for a child that died before it could read it
+    while command := line():
+        words = command.split()
+        if len(words) != 3:
+            continue  # "go", or the rest of it, meant for a child that died before it had read it
         mode, folder, first = words
         child = os.fork()
         if child == 0:
