@@ -61,12 +61,6 @@ def keys_generate(
 LOG_FILE = Annotated[
     Path | None, typer.Argument(metavar="[FILE]", help="The log; audit.log in the data folder if not said.")
 ]
-LOG_FOLDER = Annotated[
-    Path,
-    typer.Option(
-        "--data-dir", envvar="SAFEAI_DATA_DIR", metavar="FOLDER", help="The Governor's data folder."
-    ),
-]
 LOG_KEYS = Annotated[
     list[str] | None,
     typer.Option(
@@ -85,7 +79,7 @@ LOG_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document.
 @audit_app.command("verify")
 def audit_verify(
     file: LOG_FILE = None,
-    data_directory: LOG_FOLDER = Path(),
+    data_directory: DATA_DIRECTORY = Path(),
     key: LOG_KEYS = None,
     anchor: LOG_ANCHORS = None,
     require_anchor: Annotated[
@@ -106,7 +100,7 @@ def audit_verify(
 @audit_app.command("tail")
 def audit_tail(
     file: LOG_FILE = None,
-    data_directory: LOG_FOLDER = Path(),
+    data_directory: DATA_DIRECTORY = Path(),
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=1_000_000, help="How many.")] = 10,
     raw: Annotated[bool, typer.Option("--raw", help="The lines as they stand in the file.")] = False,
 ) -> None:
@@ -120,7 +114,7 @@ def audit_tail(
 def audit_prove(
     number: Annotated[int, typer.Argument(metavar="N", min=0, help="The entry, from 0.")],
     file: LOG_FILE = None,
-    data_directory: LOG_FOLDER = Path(),
+    data_directory: DATA_DIRECTORY = Path(),
     key: LOG_KEYS = None,
     anchor: LOG_ANCHORS = None,
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Where to; else printed.")] = None,
@@ -138,7 +132,7 @@ def audit_consistency(
     old: Annotated[int, typer.Argument(metavar="A", min=0, help="The smaller size.")],
     new: Annotated[int, typer.Argument(metavar="B", min=0, help="The larger size.")],
     file: LOG_FILE = None,
-    data_directory: LOG_FOLDER = Path(),
+    data_directory: DATA_DIRECTORY = Path(),
     key: LOG_KEYS = None,
     anchor: LOG_ANCHORS = None,
     as_json: LOG_JSON = False,
@@ -153,7 +147,7 @@ def audit_consistency(
 @audit_app.command("export")
 def audit_export(
     file: LOG_FILE = None,
-    data_directory: LOG_FOLDER = Path(),
+    data_directory: DATA_DIRECTORY = Path(),
     key: LOG_KEYS = None,
     anchor: LOG_ANCHORS = None,
     tiles: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 
@@ -14,26 +13,18 @@ _SEVERITY: dict[Level, str] = {"error": "blocker", "warning": "minor", "note": "
 
 def document(remarks: Iterable[Remark]) -> str:
     """The report as JSON text. Each finding's fingerprint stays the same while it is the same finding."""
-    seen: set[str] = set()
-    rows = []
-    for one in remarks:
-        facts = (one.rule.encode(), one.path or b"", one.message.encode())
-        name = hashlib.sha256(b"\0".join(facts)).hexdigest()
-        if name in seen:
-            continue
-        seen.add(name)
-        rows.append(
-            {
-                "description": one.sentence,
-                "check_name": one.rule,
-                "fingerprint": name,
-                "severity": _SEVERITY[one.level],
-                "location": {
-                    "path": (WHOLE_CHANGE if one.path is None else one.path).decode(
-                        "utf-8", "backslashreplace"
-                    ),
-                    "lines": {"begin": 1},
-                },
-            }
-        )
+    found = {one.fingerprint: one for one in reversed(list(remarks))}
+    rows = [
+        {
+            "description": one.sentence,
+            "check_name": one.rule,
+            "fingerprint": fingerprint,
+            "severity": _SEVERITY[one.level],
+            "location": {
+                "path": (WHOLE_CHANGE if one.path is None else one.path).decode("utf-8", "backslashreplace"),
+                "lines": {"begin": 1},
+            },
+        }
+        for fingerprint, one in reversed(found.items())
+    ]
     return json.dumps(rows, indent=1)

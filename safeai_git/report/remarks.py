@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -41,6 +42,12 @@ class Remark:
     def place(self) -> str:
         """The path for people; empty where there is none."""
         return "" if self.path is None else display(self.path)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same, in hex, for the same objection at another time, on whichever commit it is found."""
+        facts = (self.rule.encode(), self.path or b"", self.message.encode())
+        return hashlib.sha256(b"\0".join(facts)).hexdigest()
 
     @property
     def sentence(self) -> str:

@@ -6,7 +6,6 @@ written: GitHub shows no more, and says so itself of nothing.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Sequence
@@ -68,7 +67,6 @@ def _rule(rule: str) -> dict[str, Any]:
 
 def _result(one: Remark, index: int) -> dict[str, Any]:
     uri = quote_from_bytes(WHOLE_CHANGE if one.path is None else one.path, safe="/")
-    name = hashlib.sha256(b"\0".join((one.rule.encode(), one.path or b"", one.message.encode()))).hexdigest()
     found: dict[str, Any] = {
         "ruleId": one.rule,
         "ruleIndex": index,
@@ -82,7 +80,7 @@ def _result(one: Remark, index: int) -> dict[str, Any]:
                 }
             }
         ],
-        "partialFingerprints": {"safeaiFinding/v1": name},
+        "partialFingerprints": {"safeaiFinding/v1": one.fingerprint},
     }
     if one.commit:
         found["properties"] = {"commit": one.commit}
