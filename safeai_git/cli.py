@@ -13,6 +13,7 @@ import typer
 from safeai_git import __version__
 
 if TYPE_CHECKING:
+    from safeai_git.commands.found import Report
     from safeai_git.commands.session import Session
 
 
@@ -93,6 +94,15 @@ def _end(session: Session, action: Callable[[], int]) -> NoReturn:
             session.close()
 
     raise _Parsed(closing)
+
+
+def _report(wanted: list[str] | None) -> Report | None:
+    """Where reports go; what writes them is loaded only if somebody wants one."""
+    if not wanted:
+        return None
+    from safeai_git.commands.reports import Reports
+
+    return Reports.parse(wanted).write
 
 
 def _session(output_format: Format) -> Session:
@@ -190,11 +200,9 @@ def check(
     Examples: 'safeai-git check', 'safeai-git check --range main..feature', 'git diff | safeai-git check --patch -'.
     """
     from safeai_git.commands import check as command
-    from safeai_git.commands.reports import Reports
 
     session = _session(output_format)
-    reports = Reports.parse(report or ())
-    request = command.Request(revisions, patch, base, agent, branch, policy, replay, sign, reports)
+    request = command.Request(revisions, patch, base, agent, branch, policy, replay, sign, _report(report))
     _end(session, lambda: command.check(session, request))
 
 
@@ -239,13 +247,12 @@ def verify(
     BASE: its policy and its allowed signers.
     """
     from safeai_git.commands import people
-    from safeai_git.commands.reports import Reports
 
     session = _session(output_format)
-    reports = Reports.parse(report or ())
+    where = _report(report)
     _end(
         session,
-        lambda: people.verify(session, revisions, policy=policy, everything=everything, reports=reports),
+        lambda: people.verify(session, revisions, policy=policy, everything=everything, report=where),
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safeai_git.commands.reports import Found, Reports
+from safeai_git.commands.found import Found, Report
 from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import RepositoryError, SandboxUnavailable, WrongUse
@@ -36,7 +36,7 @@ class Request:
     policy: Path | None = None
     replay: bool = True
     sign: bool | None = None
-    reports: Reports = field(default_factory=Reports)
+    report: Report | None = None
 
 
 def check(session: Session, request: Request) -> int:
@@ -63,7 +63,8 @@ def check(session: Session, request: Request) -> int:
         session.data({"decision": decision, "judged": len(judged), "signed": signed})
     elif signed:
         session.say(f"signed: {count(len(signed), 'verdict')} in refs/notes/safeai")
-    request.reports.write(Found(_title(request), decision, judged))
+    if request.report is not None:
+        request.report(Found(_title(request), decision, judged))
     return 0 if decision == "allow" else 1
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from safeai_git import ci
 from safeai_git.commands.check import sign_judgements
-from safeai_git.commands.reports import Found, Reports
+from safeai_git.commands.found import Found
+from safeai_git.commands.reports import Reports, remarks
 from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import (
@@ -212,7 +213,7 @@ def _report(session: Session, request: Request, found: Found) -> None:
         facts = dict(found.facts)
         values = {
             "decision": found.decision,
-            "findings": str(len(found.remarks)),
+            "findings": str(len(remarks(found))),
             "base": facts.get("base", ""),
             "head": facts.get("head", ""),
         }

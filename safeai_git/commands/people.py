@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safeai_git.commands.check import endpoints
-from safeai_git.commands.reports import Found, Reports
+from safeai_git.commands.found import Found, Report
 from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.envelope import Envelope, Opened, check_envelope
@@ -31,7 +31,7 @@ def verify(
     *,
     policy: Path | None,
     everything: bool,
-    reports: Reports | None = None,
+    report: Report | None = None,
 ) -> int:
     """Verify a range; without one, everything since the policy was introduced. 0 when each commit passes."""
     base, head = endpoints(session, revisions) if revisions else _since_policy(session)
@@ -65,8 +65,8 @@ def verify(
             f"{style.decision(decision)} {count(total, 'commit')}, {governed:,} governed, {len(failed):,} without a verdict "
             f"that lets them pass ({base[:12] or 'the beginning'}..{head[:12]})"
         )
-    if reports is not None:
-        reports.write(Found(f"verification of {base[:12]}..{head[:12]}", decision, results=failed))
+    if report is not None:
+        report(Found(f"verification of {base[:12]}..{head[:12]}", decision, results=failed))
     return 0 if decision == "allow" else 1
 
 

@@ -8,39 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from safeai_git.commands.found import Found
 from safeai_git.core.errors import WrongUse
 from safeai_git.files import write_atomically
-from safeai_git.gate import Judgement
 from safeai_git.report import data, github, gitlab, junit, markdown, sarif
 from safeai_git.report.remarks import Remark, of_judgements, of_verification
-from safeai_git.verify import CommitResult
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the reports are about.
-
-    Attributes:
-        title: What was looked at, in words.
-        decision: ``allow``, ``review``, ``deny`` or ``undecided``.
-        judgements, results: What `check` and `verify` found.
-        facts: Names and values for the head of a report.
-    """
-
-    title: str
-    decision: str
-    judgements: Sequence[Judgement] = ()
-    results: Sequence[CommitResult] = ()
-    facts: Sequence[tuple[str, str]] = ()
-
-    @property
-    def remarks(self) -> list[Remark]:
-        """All objections, worst first."""
-        return [*of_judgements(self.judgements), *of_verification(self.results)]
+def remarks(found: Found) -> list[Remark]:
+    """All objections, worst first."""
+    return [*of_judgements(found.judgements), *of_verification(found.results)]
 
 
 def _markdown(found: Found) -> str:
-    return markdown.document(found.title, found.decision, found.facts, found.remarks)
+    return markdown.document(found.title, found.decision, found.facts, remarks(found))
 
 
 def _junit(found: Found) -> str:
@@ -66,9 +47,9 @@ def _json(found: Found) -> str:
 KINDS: dict[str, Callable[[Found], str]] = {
     "json": _json,
     "markdown": _markdown,
-    "sarif": lambda found: sarif.document(found.remarks, finished=found.decision != "undecided"),
-    "github": lambda found: github.workflow_commands(found.remarks),
-    "gitlab": lambda found: gitlab.document(found.remarks),
+    "sarif": lambda found: sarif.document(remarks(found), finished=found.decision != "undecided"),
+    "github": lambda found: github.workflow_commands(remarks(found)),
+    "gitlab": lambda found: gitlab.document(remarks(found)),
     "junit": _junit,
 }
 

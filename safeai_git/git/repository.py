@@ -290,15 +290,7 @@ class Repository:
         Raises:
             RepositoryError: One of the files cannot be read: what it says might forbid something.
         """
-        try:
-            return self._ask_as_the_person(["config", "--get", key]).decode("utf-8", "replace").strip()
-        except GitFailed as error:
-            if error.status == 1:  # git-config(1): it is not set
-                return ""
-            raise RepositoryError(
-                f"the configuration of git cannot be read: {error.stderr.strip()}",
-                hint="'git config --list --show-origin' names the file",
-            ) from error
+        return self._configured(key) or ""
 
     def config_from_outside(self, key: str) -> str:
         """The same, where what the person's or the system's files say comes before the repository's own.
@@ -312,17 +304,21 @@ class Repository:
         for scope in ("--global", "--system"):
             if without_home and scope == "--global":
                 continue
-            try:
-                found = self._ask_as_the_person(["config", scope, "--get", key])
-            except GitFailed as error:
-                if error.status == 1:
-                    continue
-                raise RepositoryError(
-                    f"the configuration of git cannot be read: {error.stderr.strip()}",
-                    hint="'git config --list --show-origin' names the file",
-                ) from error
-            return found.decode("utf-8", "replace").strip()
+            if (found := self._configured(key, scope)) is not None:
+                return found
         return self.config(key)
+
+    def _configured(self, key: str, *scope: str) -> str | None:
+        try:
+            found = self._ask_as_the_person(["config", *scope, "--get", key])
+        except GitFailed as error:
+            if error.status == 1:  # git-config(1): it is not set
+                return None
+            raise RepositoryError(
+                f"the configuration of git cannot be read: {error.stderr.strip()}",
+                hint="'git config --list --show-origin' names the file",
+            ) from error
+        return found.decode("utf-8", "replace").strip()
 
     def _ask_as_the_person(
         self, arguments: list[str | bytes], extra: Mapping[str, str] | None = None

@@ -144,12 +144,8 @@ def build(settings: Settings) -> Authenticator:
 def _issuers(settings: Settings) -> dict[str, tuple[rules.Issuer, tokens.TokenVerifier]]:
     if settings.oidc_rules is None:
         return {}
-    try:
-        data = settings.oidc_rules.read_bytes()
-    except OSError as error:
-        raise rules.parse_error(str(settings.oidc_rules), error) from None
     found = {}
-    for issuer in rules.load_issuers(data, str(settings.oidc_rules)):
+    for issuer in rules.load_issuers(rules.read_rules(settings.oidc_rules), str(settings.oidc_rules)):
         if issuer.issuer in found or issuer.issuer == settings.jwt_issuer:
             raise WrongUse(f"the issuer {issuer.issuer} is given twice")
         verifier = tokens.TokenVerifier(
@@ -167,8 +163,5 @@ def _issuers(settings: Settings) -> dict[str, tuple[rules.Issuer, tokens.TokenVe
 def _certificate_rules(settings: Settings) -> tuple[rules.Rule, ...]:
     if settings.certificate_rules is None:
         return ()
-    try:
-        data = settings.certificate_rules.read_bytes()
-    except OSError as error:
-        raise rules.parse_error(str(settings.certificate_rules), error) from None
-    return rules.load_certificates(data, str(settings.certificate_rules))
+    path = settings.certificate_rules
+    return rules.load_certificates(rules.read_rules(path), str(path))

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from safeai_git.core.errors import PolicyError
-from safeai_git.core.policy_faults import guess
+from safeai_git.core.policy_faults import Faults, Refused, Section, guess
+from safeai_git.core.policy_values import text
 from safeai_git.governor.auth.principal import SCOPES, Grant, NotAuthenticated, Principal
-from safeai_git.policyfile import Document, parse
+from safeai_git.policyfile import parse
+
+MOST_ROWS = 1_000
+LONGEST = 1_024
+"""Characters of one value."""
+
+_NONE: frozenset[str] = frozenset()
 
 RISKY_EVENTS = frozenset({"pull_request_target", "workflow_run", "issue_comment"})
 
@@ -101,23 +109,11 @@ def load_issuers(data: bytes, source: str) -> tuple[Issuer, ...]:
     Raises:
         PolicyError: The file makes no sense; the message says where.
     """
-    reader = _Reader(parse(data, source))
-    top = reader.mapping((), reader.document.data, {"issuers"})
-    issuers = []
-    for at, row in reader.rows(("issuers",), top.get("issuers")):
-        one = reader.mapping(at, row, {"issuer", "jwks_url", "audience", "rules"})
-        issuer = reader.text((*at, "issuer"), one.get("issuer"))
-        jwks = one.get("jwks_url", f"{issuer.rstrip('/')}/.well-known/jwks")
-        issuers.append(
-            Issuer(
-                issuer,
-                reader.https((*at, "jwks_url"), jwks),
-                reader.text((*at, "audience"), one.get("audience")),
-                reader.rules((*at, "rules"), one.get("rules"), "claims"),
-            )
-        )
-    reader.document.check()
-    return tuple(issuers)
+    faults, top = _open(data, source, "issuers")
+    known = ("issuer", "jwks_url", "audience", "rules")
+    found = tuple(_issuer(one) for one in _rows(top, "issuers", known, "issuer"))
+    faults.check()
+    return found
 
 
 def load_certificates(data: bytes, source: str) -> tuple[Rule, ...]:
@@ -126,87 +122,77 @@ def load_certificates(data: bytes, source: str) -> tuple[Rule, ...]:
     Raises:
         PolicyError: The file makes no sense; the message says where.
     """
-    reader = _Reader(parse(data, source))
-    top = reader.mapping((), reader.document.data, {"certificates"})
-    found = reader.rules(("certificates",), top.get("certificates"), "match")
-    for number, rule in enumerate(found):
-        for name in rule.match.keys() - {"subject", "san", "sha256"}:
-            reader.note(
-                ("certificates", number), f"a certificate has no {name!r}", "use subject, san or sha256"
-            )
-    reader.document.check()
+    faults, top = _open(data, source, "certificates")
+    found = _rules(top, "certificates", "match")
+    for rule in found:
+        for name in sorted(rule.match.keys() - {"subject", "san", "sha256"}):
+            top.note("certificates", f"a certificate has no {name!r}", "use subject, san or sha256")
+    faults.check()
     return found
 
 
-Place = tuple[Any, ...]
+def _open(data: bytes, source: str, key: str) -> tuple[Faults, Section]:
+    document = parse(data, source)
+    faults = Faults(document.source, document.positions, document.faults)
+    return faults, Section(faults, document.data, (), (key,), "the file")
 
 
-class _Reader:
-    """Takes a rules file apart and notes each mistake where it stands."""
-
-    def __init__(self, document: Document) -> None:
-        self.document = document
-
-    def note(self, place: Place, what: str, hint: str = "") -> None:
-        while place and place not in self.document.positions:
-            place = place[:-1]
-        line, column = self.document.positions.get(place, (1, 1))
-        self.document.note(line, column, what, hint)
-
-    def mapping(self, place: Place, value: object, known: set[str]) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            self.note(place, f"a mapping with {', '.join(sorted(known))} is needed here")
-            return {}
-        for key in value:
-            if key not in known:
-                near = guess(key, known)
-                self.note((*place, key), f"unknown key {str(key)!r}", near)
-        return value
-
-    def rows(self, place: Place, value: object) -> list[tuple[Place, object]]:
-        if not isinstance(value, list) or not value:
-            self.note(place, "a list that is not empty is needed here")
-            return []
-        return [((*place, number), row) for number, row in enumerate(value)]
-
-    def text(self, place: Place, value: object) -> str:
-        if not isinstance(value, str) or not value:
-            self.note(place, f"text is needed for {place[-1]!r}")
-            return ""
-        return value
-
-    def https(self, place: Place, value: object) -> str:
-        text = self.text(place, value)
-        if not text.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
-            self.note(place, "an https:// address is needed here")
-        return text
-
-    def names(self, place: Place, value: object) -> frozenset[str]:
-        values = value if isinstance(value, list) else [value]
-        if not values or not all(isinstance(one, str | int) for one in values):
-            self.note(place, "a value or a list of values is needed here")
-            return frozenset()
-        return frozenset(_text(one) for one in values)
-
-    def rules(self, place: Place, value: object, key: str) -> tuple[Rule, ...]:
-        return tuple(self._rule(at, row, key) for at, row in self.rows(place, value))
-
-    def _rule(self, at: Place, row: object, key: str) -> Rule:
-        one = self.mapping(at, row, {"name", key, "scopes", "repositories"})
-        match = one.get(key)
-        if not isinstance(match, dict) or not match:
-            self.note((*at, key), f"a rule needs {key}: without any it would fit everybody")
-            match = {}
-        scopes = self.names((*at, "scopes"), one.get("scopes"))
-        for unknown in sorted(scopes - SCOPES.keys()):
-            self.note((*at, "scopes"), f"there is no scope {unknown!r}", guess(unknown, SCOPES))
-        held = None
-        if "repositories" in one:
-            held = self.names((*at, "repositories"), one["repositories"])
-        fields = {str(name): self.names((*at, key, name), values) for name, values in match.items()}
-        return Rule(self.text((*at, "name"), one.get("name")), fields, Grant(scopes, held))
+def _rows(section: Section, key: str, known: tuple[str, ...], what: str) -> list[Section]:
+    rows = section.sections(key, known, what, MOST_ROWS)
+    if not rows:
+        section.note(key, f"'{key}' must be a list that is not empty")
+    return rows
 
 
-def parse_error(source: str, error: OSError) -> PolicyError:
-    """What to say about a rules file that cannot be read."""
-    return PolicyError(f"{source}: the file cannot be read: {error.strerror or error}")
+def _issuer(row: Section) -> Issuer:
+    issuer = row.need("issuer", _https, "")
+    keys = row.get("jwks_url", _https, f"{issuer.rstrip('/')}/.well-known/jwks")
+    return Issuer(issuer, keys, row.need("audience", text(LONGEST), ""), _rules(row, "rules", "claims"))
+
+
+def _rules(section: Section, key: str, facts: str) -> tuple[Rule, ...]:
+    rows = _rows(section, key, ("name", facts, "scopes", "repositories"), "rule")
+    return tuple(_rule(row, facts) for row in rows)
+
+
+def _rule(row: Section, facts: str) -> Rule:
+    names = [name for name in row.mapping(facts, MOST_ROWS) if isinstance(name, str)]
+    wanted = row.section(facts, names)
+    if wanted is None or not names:
+        row.note(facts, f"a rule needs {facts}: without any it would fit everybody")
+    match = {name: wanted.get(name, _values, _NONE) for name in names} if wanted else {}
+    grant = Grant(row.need("scopes", _scopes, _NONE), row.get("repositories", _values, None))
+    return Rule(row.need("name", text(LONGEST), ""), match, grant)
+
+
+def _https(value: object) -> str:
+    address = text(LONGEST)(value)
+    if not address.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
+        raise Refused("must be an https:// address")
+    return address
+
+
+def _values(value: object) -> frozenset[str]:
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(one, str | int) for one in values):
+        raise Refused("must be a value or a list of values")
+    return frozenset(_text(one) for one in values)
+
+
+def _scopes(value: object) -> frozenset[str]:
+    scopes = _values(value)
+    for unknown in sorted(scopes - SCOPES.keys()):
+        raise Refused(f"names {unknown!r}, and there is no such scope", guess(unknown, SCOPES))
+    return scopes
+
+
+def read_rules(path: Path) -> bytes:
+    """The bytes of a rules file.
+
+    Raises:
+        PolicyError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PolicyError(f"{path}: the file cannot be read: {error.strerror or error}") from None
