@@ -156,11 +156,20 @@ def audit_export(
     to: Annotated[
         Path | None, typer.Option("--to", metavar="FILE", help="As lines, up to the newest checkpoint.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            help="With --to: keep the newest checkpoint here, as the anchor of the next time.",
+        ),
+    ] = None,
 ) -> None:
     """Write a verified copy of the log."""
     from safeai_git.commands import audit
 
-    raise typer.Exit(audit.export(file or data_directory / "audit.log", key or [], anchor or [], tiles, to))
+    log = file or data_directory / "audit.log"
+    raise typer.Exit(audit.export(log, key or [], anchor or [], tiles=tiles, to=to, checkpoint=checkpoint))
 
 
 @db_app.command("upgrade")

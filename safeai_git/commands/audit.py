@@ -7,9 +7,11 @@ is torn, 4 it cannot be read.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from safeai_git.audit import Anchor, Progress, Report, as_json, entries, verify_file
@@ -20,7 +22,7 @@ from safeai_git.core.log import base64
 from safeai_git.core.log.entry import Entry
 from safeai_git.core.log.note import MAX_BYTES, NoteKey
 from safeai_git.core.publickey import PublicKey, parse_openssh
-from safeai_git.files import read_bounded, write_atomically
+from safeai_git.files import read_bounded, sync_folder, write_atomically
 from safeai_git.report.style import for_terminal
 
 CONSISTENT, UNANCHORED, TAMPERED, TORN, UNREADABLE = 0, 1, 2, 3, 4
@@ -206,11 +208,35 @@ def prove_consistency(
 
 
 def export(
-    log: Path, named_keys: Sequence[str], named_anchors: Sequence[Path], tiles: Path | None, to: Path | None
+    log: Path,
+    named_keys: Sequence[str],
+    named_anchors: Sequence[Path],
+    *,
+    tiles: Path | None,
+    to: Path | None,
+    checkpoint: Path | None = None,
 ) -> int:
-    """Write a verified copy: static tiles into a folder, or the lines up to the newest checkpoint into a file."""
+    """Write a verified copy: static tiles into a folder, or the lines up to the newest checkpoint into a file.
+
+    Args:
+        log: The file.
+        named_keys: See `log_keys`.
+        named_anchors: See `anchors_of`.
+        tiles: Where to, or ``None``.
+        to: Where to, or ``None``; one of the two is needed.
+        checkpoint: With ``to``: where to keep the newest checkpoint, once the copy is durable.
+
+    Raises:
+        WrongUse: Neither or both are named, or the copy is there already.
+        LogProofInvalid: The log is not in order, or no checkpoint signs any of it.
+        StorageError: Something cannot be read or written; no half copy is left.
+    """
     if (tiles is None) == (to is None):
         raise WrongUse("export needs --tiles FOLDER or --to FILE, one of them")
+    if checkpoint is not None and to is None:
+        raise WrongUse(
+            "--checkpoint goes with --to", hint="tiles have their checkpoint in a file beside them"
+        )
     if tiles is not None:
         keys, anchors = log_keys(log, named_keys), anchors_of(log, named_anchors)
         verified = export_tiles(log, tiles, keys, anchors, progress=progress_bar())
@@ -220,6 +246,8 @@ def export(
         if to.exists():
             raise WrongUse(f"{to} is there already", hint="name a new file")
         written = _copy(log, to, verified)
+        if checkpoint is not None:
+            write_atomically(checkpoint, verified.note, mode=0o644)
         say(f"{count(verified.size, 'entry', 'entries')}, {written:,} bytes, in {safe_text(str(to))}")
     return 0
 
@@ -227,16 +255,24 @@ def export(
 def _copy(log: Path, to: Path, verified: Verified) -> int:
     """Copy the lines up to the newest commit line, which is the last that stands for `verified.size` entries."""
     done = seen = 0
+    part = to.with_name(to.name + ".part")
     try:
-        with log.open("rb") as source, to.open("xb") as target:
+        with log.open("rb") as source, part.open("wb") as target:
             for line in source:
                 commit = line.startswith(b'{"checkpoint":')
                 if not commit and seen == verified.size:
                     break
                 seen += not commit
                 done += target.write(line)
+            target.flush()
+            os.fsync(target.fileno())
+        part.rename(to)
+        sync_folder(to.parent)
     except OSError as error:
         raise StorageError(f"{to} cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
     return done
 
 
