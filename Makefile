@@ -58,6 +58,10 @@ lock: ## Resolve the dependencies again and write the hashed locks
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
 		pyproject.toml requirements/build.in -o requirements/run.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
+		pyproject.toml --extra governor -o requirements/governor.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
+		requirements/image.in -o requirements/image.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
 		pyproject.toml requirements/build.in --all-extras --group dev -o requirements/dev.lock
 
 clean: ## Remove what was built
