@@ -28,7 +28,7 @@ from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.open_log import open_file_log, start_log
 from safeai_git.governor.stores.file import FileStore, Identity
 from safeai_git.governor.stores.memory import MemoryStore
-from safeai_git.governor.stores.port import Conflict, LogFailed, LogFull, Placed, Store
+from safeai_git.governor.stores.port import Barred, Conflict, LogFailed, LogFull, Placed, Store
 from safeai_git.keys.ed25519 import verify
 
 SIGNER = LogSigner(ORIGIN, [LOG_SIGNER])
@@ -103,6 +103,29 @@ def test_a_retry_finds_its_entry_and_another_body_does_not(store: Store) -> None
     )
     assert store.size == 3
     assert store.append([draft(1)], NOW).lines == ()
+
+
+def test_entries_are_read_in_a_row_and_the_tail_is_where_they_end(store: Store) -> None:
+    assert (store.tail(), store.read(0, 10)) == ((0, ""), [])
+    for begin in range(0, 150, 50):
+        appended = store.append([draft(number) for number in range(begin, begin + 50)], NOW)
+        store.publish(SIGNER.sign(appended.size, appended.root), appended.size)
+    lines = [store.entry(index) for index in range(150)]
+    for first, most in ((0, 1000), (0, 1), (63, 3), (149, 5), (10, 0)):
+        assert store.read(first, most) == lines[first : first + most]
+    assert store.read(150, 5) == store.read(10_000, 5) == []
+    assert store.tail() == (150, base64.encode(leaf_hash(lines[-1])))
+
+
+def test_an_entry_keeps_others_out_and_not_those_that_were_there_before(store: Store) -> None:
+    def late(number: int) -> Draft:
+        return Draft.of_data("verdict", f"late-{number}", {}, unless=("none", "id-1"))
+
+    assert store.append([late(1)], NOW).outcomes == (Placed(0),)
+    in_one_batch = store.append([late(2), draft(1), late(3)], NOW)
+    assert in_one_batch.outcomes == (Placed(1), Placed(2), Barred(2))
+    assert store.append([late(4), late(1)], NOW).outcomes == (Barred(2), Placed(0, repeated=True))
+    assert store.size == 3
 
 
 def test_time_does_not_go_back_and_says_where_it_would_have(store: Store) -> None:

@@ -129,6 +129,7 @@ class AuditLog:
         self._queue: deque[Ticket] = deque()
         self._waiting = 0
         self._closing = False
+        self._watching: list[Callable[[], None]] = []
         self._changed = threading.Condition(threading.Lock())
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write, name="audit-log", daemon=True)
@@ -170,6 +171,11 @@ class AuditLog:
         self._store.remember()
         self._writer.start()
         self._keeper.start()
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called, from any thread, after entries became durable, ours or others'. Must not block."""
+        self._watching.append(wake)
+        self._store.watch(wake)
 
     def submit(self, drafts: Sequence[Draft], wake: Wake | None = None) -> Ticket:
         """Hand in entries that belong together; they are answered together.
@@ -295,6 +301,9 @@ class AuditLog:
         for wake, woken in waking.items():
             with suppress(Exception):  # a caller that is gone must not stop the log for the others
                 wake(woken)
+        for told in self._watching:
+            with suppress(Exception):
+                told()
 
     def _fail(self, failure: LogFailed) -> None:
         with self._changed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -59,23 +59,25 @@ class Draft:
         kind: One word of lower-case letters.
         id: The idempotency key: 1 to 128 printable ASCII characters without blank, quote and backslash.
         rest: The entry's bytes from the kind on, up to its end.
+        unless: Ids of entries that keep this one out: where the log holds one of them, it is too late for this one.
     """
 
     kind: str
     id: str
     rest: bytes
+    unless: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
-    def of_envelope(cls, kind: str, key: str, envelope: Envelope) -> Draft:
+    def of_envelope(cls, kind: str, key: str, envelope: Envelope, *, unless: tuple[str, ...] = ()) -> Draft:
         """An entry around a signed envelope.
 
         Raises:
             FormatError: It cannot be an entry.
         """
-        return cls._made(kind, key, b'"env":' + envelope.format())
+        return cls._made(kind, key, b'"env":' + envelope.format(), unless)
 
     @classmethod
-    def of_data(cls, kind: str, key: str, data: Mapping[str, JSON]) -> Draft:
+    def of_data(cls, kind: str, key: str, data: Mapping[str, JSON], *, unless: tuple[str, ...] = ()) -> Draft:
         """An entry around a plain JSON object; the checkpoint's signature is the only one over it.
 
         Raises:
@@ -85,10 +87,10 @@ class Draft:
             text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), sort_keys=True, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise FormatError(f"the entry's data cannot be written as JSON: {error}") from None
-        return cls._made(kind, key, b'"data":' + text.encode())
+        return cls._made(kind, key, b'"data":' + text.encode(), unless)
 
     @classmethod
-    def _made(cls, kind: str, key: str, body: bytes) -> Draft:
+    def _made(cls, kind: str, key: str, body: bytes, unless: tuple[str, ...]) -> Draft:
         if not _KIND.fullmatch(kind):
             raise FormatError(f"an entry's kind is one word of lower-case letters, not {kind[:40]!a}")
         if not _ID.fullmatch(key):
@@ -100,7 +102,7 @@ class Draft:
             raise FormatError(
                 f"the entry would be longer than {MAX_ENTRY:,} bytes, which is all that a log holds"
             )
-        return cls(kind, key, rest)
+        return cls(kind, key, rest, unless)
 
     @property
     def digest(self) -> bytes:

@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -221,18 +221,40 @@ class FileStore:
 
     def entry(self, index: int) -> bytes:
         """The exact bytes of an entry."""
-        if not 0 <= index < len(self._marks) * EVERY:
+        found = self._entries(index, 1) if 0 <= index < len(self._marks) * EVERY else []
+        if not found:
             raise LookupError(f"the log has no entry {index}")
-        offset, skip = self._marks[index // EVERY], index % EVERY
+        return found[0]
+
+    def read(self, first: int, most: int) -> list[bytes]:
+        """Entries from `first` on."""
+        count = min(most, self.size - first)
+        return self._entries(first, count) if count > 0 else []
+
+    def _entries(self, first: int, count: int) -> list[bytes]:
+        offset, skip = self._marks[first // EVERY], first % EVERY
+        found: list[bytes] = []
         try:
             for line in lines_of(chunks(self._reading, offset, 1 << 16), offset):
-                if not is_commit(line.data):
-                    if not skip and line.ended:
-                        return line.data
+                if is_commit(line.data) or not line.ended:
+                    continue
+                if skip:
                     skip -= 1
+                    continue
+                found.append(line.data)
+                if len(found) == count:
+                    break
         except OSError as error:
             raise LogFailed(f"{self.path} cannot be read: {error.strerror or error}") from error
-        raise LookupError(f"the log has no entry {index}")
+        return found
+
+    def tail(self) -> tuple[int, str]:
+        """Where the log ends."""
+        head = self._state.head
+        return head.frontier.size, head.prev
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Nobody else appends."""
 
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from safeai_git.core.log.entry import Draft
 from safeai_git.governor.stores.port import Appended
@@ -45,6 +45,18 @@ class MemoryStore:
         if not 0 <= index < len(self._lines):
             raise LookupError(f"the log has no entry {index}")
         return self._lines[index]
+
+    def read(self, first: int, most: int) -> list[bytes]:
+        """Entries from `first` on."""
+        return self._lines[first : min(first + most, self._state.head.frontier.size)]
+
+    def tail(self) -> tuple[int, str]:
+        """Where the log ends."""
+        head = self._state.head
+        return head.frontier.size, head.prev
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Nobody else appends."""
 
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree."""

@@ -6,7 +6,7 @@ placed a second time. It signs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,6 +47,11 @@ class Conflict:
     index: int
 
 
+@dataclass(frozen=True, slots=True)
+class Barred(Conflict):
+    """An entry is in the log, at `index`, that keeps this one out (`Draft.unless`); nothing was written for it."""
+
+
 Outcome = Placed | Conflict
 
 
@@ -72,7 +77,7 @@ class Appended:
 
 
 class Store(Protocol):
-    """A store of one log. Used by one thread at a time, except for `entry`, `node` and `published`."""
+    """A store of one log. Used by one thread at a time, except for what only reads."""
 
     @property
     def size(self) -> int:
@@ -87,6 +92,7 @@ class Store(Protocol):
 
         Args:
             drafts: What is to be logged. One whose id is in the log, or stands here twice, is not written again.
+                One that an entry of the log keeps out (`Draft.unless`) is not written either.
             now: Unix time in milliseconds. The log's time never goes back: where this is behind the last entry's, that
                 one's time is written with the difference beside it.
 
@@ -117,6 +123,19 @@ class Store(Protocol):
             LookupError: There is none.
             LogFailed: It cannot be read.
         """
+
+    def read(self, first: int, most: int) -> list[bytes]:
+        """The exact bytes of up to `most` entries from `first` on, in order; none where the log ends before.
+
+        Raises:
+            LogFailed, LogAway: They cannot be read.
+        """
+
+    def tail(self) -> tuple[int, str]:
+        """How many entries there are now, those of others included, and base64 of the last one's leaf hash."""
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called, from any thread, soon after somebody else appended what all must know at once."""
 
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree (`safeai_git.core.log.merkle.Nodes`).

@@ -22,6 +22,7 @@ from safeai_git.core.log.entry import Draft, Entry, format_commit
 from safeai_git.core.log.hashes import Hashes
 from safeai_git.core.log.merkle import EMPTY_ROOT, Frontier
 from safeai_git.governor.stores.port import Appended, LogAway, LogFailed
+from safeai_git.governor.stores.postgres_listen import CHANNEL, Listener
 from safeai_git.governor.stores.state import Head, plan
 
 OPTIONS = (
@@ -34,6 +35,10 @@ PATIENCE = 5.0
 """Seconds for which a batch is tried again."""
 
 READ_AT_ONCE = 10_000
+
+SPREAD = frozenset({"keychange", "killswitch", "policy"})
+"""Kinds that the other Governors are told about at once. Not every batch: a notification is a lock that all of a
+server's commits share."""
 
 PASSING = (
     psycopg.OperationalError,
@@ -63,6 +68,7 @@ class PostgresStore:
         self._patience = patience
         self._writing: psycopg.Connection[Any] | None = None
         self._reading: psycopg.Connection[Any] | None = None
+        self._listeners: list[Listener] = []
         self._lock = threading.Lock()
         self._hashes = Hashes()
         self._frontier = Frontier()
@@ -144,6 +150,8 @@ class PostgresStore:
                 )
                 if changed.rowcount != 1:
                     raise self._fail("its head moved though it was locked")
+                if any(draft.kind in SPREAD for draft in drafts):
+                    connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._log_id))
         after = planned.after.frontier
         return Appended(planned.outcomes, before, planned.lines, planned.leaves, after.size, after.root())
 
@@ -151,7 +159,7 @@ class PostgresStore:
         rows = connection.execute(
             "SELECT e.body FROM audit_idem i JOIN audit_entry e ON e.log_id = i.log_id AND e.idx = i.idx "
             "WHERE i.log_id = %s AND i.key = ANY(%s)",
-            (self._log_id, [draft.id for draft in drafts]),
+            (self._log_id, [key for draft in drafts for key in (draft.id, *draft.unless)]),
         )
         return {entry.id: entry for entry in (Entry.parse(bytes(row[0])) for row in rows)}
 
@@ -196,6 +204,26 @@ class PostgresStore:
             raise LookupError(f"the log has no entry {index}")
         return bytes(rows[0][0])
 
+    def read(self, first: int, most: int) -> list[bytes]:
+        """Entries from `first` on."""
+        rows = self._read(
+            "SELECT body FROM audit_entry WHERE log_id = %s AND idx >= %s AND idx < %s ORDER BY idx",
+            (self._log_id, first, first + most),
+        )
+        return [bytes(row[0]) for row in rows]
+
+    def tail(self) -> tuple[int, str]:
+        """Where the log ends, by whatever Governor."""
+        rows = self._read("SELECT size, prev FROM audit_head WHERE log_id = %s", (self._log_id,))
+        if not rows:
+            raise LogFailed(f"the head of the log {self._log_id} is gone from the database")
+        size, prev = rows[0]
+        return size, base64.encode(bytes(prev)) if size else ""
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Listen for what other Governors append of the kinds that spread at once."""
+        self._listeners.append(Listener(self._url, self._log_id, wake))
+
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree."""
         return self._hashes.node(level, index)
@@ -220,6 +248,8 @@ class PostgresStore:
 
     def close(self) -> None:
         """Close the connections."""
+        for listener in self._listeners:
+            listener.close()
         for connection in (self._writing, self._reading):
             if connection is not None:
                 connection.close()

@@ -6,7 +6,7 @@ Some 33 bytes an entry for the hashes and 13 for the ids. Nothing here touches a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from safeai_git.core.log import base64
@@ -14,7 +14,7 @@ from safeai_git.core.log.entry import Draft, Entry, format_time
 from safeai_git.core.log.hashes import Hashes
 from safeai_git.core.log.ids import Ids
 from safeai_git.core.log.merkle import Frontier, leaf_hash
-from safeai_git.governor.stores.port import Appended, Conflict, Outcome, Placed
+from safeai_git.governor.stores.port import Appended, Barred, Conflict, Outcome, Placed
 
 
 @dataclass(slots=True)
@@ -65,6 +65,9 @@ def plan(head: Head, drafts: Sequence[Draft], now: int, find: Find) -> Plan:
             same = there.rest == draft.rest
             outcomes.append(Placed(there.seq, repeated=True) if same else Conflict(there.seq))
             continue
+        if (bar := _bar(draft, fresh, find)) is not None:
+            outcomes.append(Barred(bar))
+            continue
         index = frontier.size
         line = draft.format(index, prev, time, skew)
         leaf = leaf_hash(line)
@@ -76,6 +79,16 @@ def plan(head: Head, drafts: Sequence[Draft], now: int, find: Find) -> Plan:
         outcomes.append(Placed(index))
     after = Head(frontier, prev, moment) if lines else head
     return Plan(tuple(outcomes), tuple(lines), tuple(leaves), tuple(fresh), after)
+
+
+def _bar(draft: Draft, fresh: Mapping[str, tuple[int, Draft]], find: Find) -> int | None:
+    """The place of an entry that keeps a draft out."""
+    for key in draft.unless:
+        if key in fresh:
+            return fresh[key][0]
+        if (there := find(key)) is not None:
+            return there.seq
+    return None
 
 
 class State:
