@@ -1328,6 +1328,7 @@ def test_what_is_there_is_described(backend: Backend) -> None:
         ("mount: /sys/tree: permission denied.", {}, "can mount no overlay", "level A"),
         ("bwrap: Unknown option --size", {}, "too old", "0.8"),
         ("bwrap: Can't find source path /x: x", {}, "cannot be reached", "exists"),
+        ("setpriv: setresuid failed: Operation not permitted", {}, "become another user", "ordinary user"),
         ("bwrap: execvp /usr/bin/prlimit: No such file", {}, "missing", "util-linux"),
         ("bwrap: something new", {}, "gave up (bwrap: something new)", "doctor"),
         ("", {}, "no reason given", "doctor"),
@@ -1374,7 +1375,7 @@ def _launch(program: str, found: identity.Identity | None = None) -> Launch:
 def test_a_sandbox_that_cannot_be_started_says_so(scratch: Path) -> None:
     for found in (identity.Identity(2**31, 2**31) if ROOT else None, None):
         launch = replace(_launch("", found), argv=lambda _status: ("/no/such/program",))
-        with pytest.raises(SandboxUnavailable, match="could not be started"):
+        with pytest.raises(SandboxUnavailable, match=r"could not be set up: (setpriv|sh|/bin/sh): .*"):
             supervise.run(launch, Job("j", ("x",), scratch / "tree", MOUNTED_AT))
 
 

@@ -108,8 +108,7 @@ class Bubblewrap:
         give_tree(job, identity)
         with ExitStack() as stack:
             own_files = {
-                target: in_memory(content.encode("ascii"), stack)
-                for target, content in layout.OWN_FILES.items()
+                target: in_memory(content, stack) for target, content in layout.copied_files().items()
             }
             bpf = in_memory(seccomp.program(platform.machine()), stack)
             tail = [*layout.tree_arguments(job, mounts, self._source(job)), *self._confinement(bpf)]
@@ -143,7 +142,7 @@ class Bubblewrap:
         sample = Job("sample", ("true",), Path("/tree"), Path("/repository"))
         decides = (
             seccomp.program(platform.machine()).hex(),
-            *layout.root_arguments(sample.limits, dict.fromkeys(layout.OWN_FILES, 0)),
+            *layout.root_arguments(sample.limits, dict.fromkeys(layout.copied_files(), 0)),
             *layout.OWN_FILES.values(),
             *layout.tree_arguments(sample, [], sample.tree),
             *(*_NAMESPACES, _NO_FURTHER_NAMESPACES, *_CONFINEMENT),

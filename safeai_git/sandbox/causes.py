@@ -40,7 +40,9 @@ _NAMESPACE_REFUSED = (
 
 def explain(said: str) -> SandboxUnavailable:
     """The error to raise for what bubblewrap printed before it gave up."""
-    lines = [line for line in said.splitlines() if line.startswith(("bwrap:", "prlimit:", "mount:"))]
+    lines = [
+        line for line in said.splitlines() if line.startswith(("bwrap:", "prlimit:", "mount:", "setpriv:"))
+    ]
     words = " / ".join(lines)[:_LONGEST] or said.strip()[:_LONGEST] or "no reason given"
     cause, hint = _cause(words)
     return SandboxUnavailable(
@@ -62,6 +64,8 @@ def _cause(words: str) -> tuple[str, str]:
             "an ordinary user can mount no overlay here",
             "Linux 5.13 or newer is needed for level A; the next level does without",
         )
+    if words.startswith("setpriv:"):
+        return "root cannot become another user here", "run safeai-git as an ordinary user"
     if "mount proc" in words:
         return "the container around this hides parts of /proc, so no new one can be mounted", _CONTAINER_HINT
     if "Unknown option" in words or "unrecognized option" in words:

@@ -10,12 +10,16 @@ from contextlib import ExitStack
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox import layout
 from safeai_git.sandbox.identity import Identity
+from safeai_git.sandbox.launch import out_of_the_way
 from safeai_git.sandbox.port import Job, Limits
 from safeai_git.sandbox.rlimits import hard_limit
 from safeai_git.sandbox.tree import hand_over
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_REACHES_THE_LAUNCHER = ("LD_", "GLIBC_", "MALLOC_", "GCONV_PATH", "LOCPATH", "GETCONF_DIR")
+_REACHES_THE_LAUNCHER = (
+    *("LD_", "GLIBC_", "MALLOC_", "GCONV_PATH", "LOCPATH", "GETCONF_DIR"),
+    *("SHELLOPTS", "BASHOPTS", "BASH_", "PS4"),
+)
 
 
 def environment(job: Job, mounts: Sequence[layout.Mount] = ()) -> dict[str, str]:
@@ -108,7 +112,11 @@ def resource_limits(limits: Limits) -> dict[str, tuple[int, int]]:
 
 def in_memory(content: bytes, stack: ExitStack) -> int:
     """A descriptor of a nameless file with this content, at its beginning; closed with the stack."""
-    descriptor = os.memfd_create("safeai", os.MFD_CLOEXEC)
+    made = os.memfd_create("safeai", os.MFD_CLOEXEC)
+    try:
+        descriptor = out_of_the_way(made)
+    finally:
+        os.close(made)
     stack.callback(os.close, descriptor)
     view = memoryview(content)
     while view:

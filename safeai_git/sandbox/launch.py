@@ -2,9 +2,10 @@
 
 Bubblewrap ties itself and the sandbox's first process to its parent, but only in the course of its set-up; killed
 meanwhile, we would leave one or the other behind (measured with 0.8). So a guard shares its process group, and ends the
-group when a pipe from us closes, as it does when we die. And the command inside waits for a word from here, which it
-gets once the first process is tied, and gives up when there is nobody left to say it. Our own launcher holds a leash
-instead, and needs no guard.
+group when a pipe from us closes, as it does when we die. A shell makes the guard and then becomes the launcher: that
+costs a third of starting the guard by itself. And the command inside waits for a word from here, which it gets once the
+first process is tied, and gives up when there is nobody left to say it. Our own launcher holds a leash instead, and
+needs no guard.
 """
 
 from __future__ import annotations
@@ -12,15 +13,27 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from safeai_git.core.errors import SandboxUnavailable
+from safeai_git.sandbox import orphans
 from safeai_git.sandbox.identity import Identity
+from safeai_git.sandbox.programs import find_program
 
-_GUARD = "read -r never; kill -9 -$$"
+if sys.platform == "linux":
+    import fcntl
+
+_GUARD = (
+    "exec {spare}<&0; /bin/sh -c 'read -r never; kill -9 -$0' $$ <&{spare} >/dev/null 2>&1 & "
+    'exec "$@" <&1 >&2 {spare}<&-'
+)
+"""Started with the leash as input, the command's line as output, and its output as error output: shells name only
+descriptors of one digit. What runs in the background would read nothing without the detour (POSIX, "Asynchronous
+Lists"). It is a shell of its own so that its command line is not that of the launcher."""
 _GATE = 'echo up >&0; read -r go && exec "$@" </dev/null'
 
 
@@ -49,20 +62,37 @@ class Launch:
     overlay: Path | None = None
 
 
+class Guard:
+    """Ends the launcher's process group, its own, when its leash is dropped; by us or because we are gone."""
+
+    def __init__(self, launcher: subprocess.Popen[bytes], leash: int) -> None:
+        self._launcher = launcher
+        self._leash: int | None = leash
+
+    def dismiss(self) -> None:
+        """End it, and wait for that where the launcher is gone already."""
+        if self._leash is not None:
+            os.close(self._leash)
+            self._leash = None
+            if self._launcher.returncode is not None:
+                with suppress(ChildProcessError):  # somebody else adopted it
+                    os.waitpid(-self._launcher.pid, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Started:
     """What runs now, and our ends of its lines.
 
     Attributes:
-        process: The launcher.
-        guard: Leads its process group; a signal to the group reaches both. ``None`` for a launcher without one.
+        process: The launcher, which leads its process group.
+        guard: ``None`` for a launcher without one.
         output: What the command and the launcher print.
         status: What the launcher reports.
         line: ``up`` comes out of it when the command is ready to start, ``go`` lets it.
     """
 
     process: subprocess.Popen[bytes]
-    guard: subprocess.Popen[bytes] | None
+    guard: Guard | None
     output: int
     status: int
     line: socket.socket
@@ -83,43 +113,23 @@ def start(launch: Launch, stack: ExitStack) -> Started:
     line, their_line = socket.socketpair()
     stack.enter_context(line)
     identity = launch.identity
-    uid, gid = (identity.uid, identity.gid) if identity else (None, None)
-    groups: list[str | int] | None = [] if identity else None
-    guard: subprocess.Popen[bytes] | None = None
+    command = [*launch.argv(their_status), "--", "/bin/sh", "-c", _GATE, "sh", *launch.command]
+    passed = (their_status, *launch.descriptors)
     try:
         if launch.stop is None:
-            guard = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD],
-                env={},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                process_group=0,
-                cwd="/",
-                user=uid,
-                group=gid,
-                extra_groups=groups,
+            guard, process = _guarded(launch, command, passed, their_line.fileno(), their_output, stack)
+        else:
+            guard = None
+            process = _popen(
+                command,
+                launch,
+                passed,
+                identity,
+                stdin=their_line.fileno(),
+                stdout=their_output,
+                stderr=their_output,
             )
-        process = subprocess.Popen(
-            [*launch.argv(their_status), "--", "/bin/sh", "-c", _GATE, "sh", *launch.command],
-            env=launch.environment,
-            stdin=their_line.fileno(),
-            stdout=their_output,
-            stderr=their_output,
-            close_fds=True,
-            pass_fds=(their_status, *launch.descriptors),
-            process_group=0 if guard is None else guard.pid,
-            cwd="/",
-            umask=0o022,
-            user=uid,
-            group=gid,
-            extra_groups=groups,
-        )
-    except BaseException as error:
-        if guard is not None:
-            _dismiss(guard)
-        if not isinstance(error, OSError):
-            raise
+    except OSError as error:
         raise SandboxUnavailable(
             f"the sandbox could not be started: {error}",
             hint="run safeai-git as an ordinary user"
@@ -130,17 +140,75 @@ def start(launch: Launch, stack: ExitStack) -> Started:
         os.close(their_output)
         os.close(their_status)
         their_line.close()
-    if guard is not None:
-        stack.callback(_dismiss, guard)
     return Started(process, guard, output, status, line)
 
 
-def _dismiss(guard: subprocess.Popen[bytes]) -> None:
-    with guard:  # closes its pipe and waits
-        guard.kill()
+def _guarded(
+    launch: Launch, command: list[str], passed: tuple[int, ...], line: int, output: int, stack: ExitStack
+) -> tuple[Guard, subprocess.Popen[bytes]]:
+    orphans.adopt()  # the guard is a child of the launcher, and outlives it
+    held, leash = os.pipe()
+    try:
+        spare = next(number for number in range(3, 10) if number not in passed)
+        drop, identity = _dropping(launch.identity)
+        command = [*drop, "/bin/sh", "-c", _GUARD.format(spare=spare), "sh", *command]
+        process = _popen(command, launch, passed, identity, stdin=held, stdout=line, stderr=output)
+    except BaseException:
+        os.close(leash)
+        raise
+    finally:
+        os.close(held)
+    guard = Guard(process, leash)
+    stack.callback(guard.dismiss)
+    return guard, process
+
+
+def _dropping(identity: Identity | None) -> tuple[list[str], Identity | None]:
+    """How to become somebody: by a program where there is it, else by Python, which must be copied for that."""
+    if identity is not None:
+        with suppress(SandboxUnavailable):
+            setpriv = find_program("setpriv", install="")
+            numbers = ["--reuid", str(identity.uid), "--regid", str(identity.gid)]
+            return [str(setpriv), *numbers, "--clear-groups", "--"], None
+    return [], identity
+
+
+def _popen(
+    command: list[str],
+    launch: Launch,
+    passed: tuple[int, ...],
+    identity: Identity | None,
+    *,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        env=launch.environment,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        close_fds=True,
+        pass_fds=passed,
+        process_group=0,
+        cwd="/",
+        umask=0o022,
+        user=identity.uid if identity else None,
+        group=identity.gid if identity else None,
+        extra_groups=[] if identity else None,
+    )
 
 
 def _pipe(stack: ExitStack) -> tuple[int, int]:
     ours, theirs = os.pipe()
     stack.callback(os.close, ours)
-    return ours, theirs
+    try:
+        return ours, out_of_the_way(theirs)
+    finally:
+        os.close(theirs)
+
+
+def out_of_the_way(descriptor: int) -> int:
+    """A copy with two digits, for what a shell passes on and must not touch."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)

@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,12 +204,26 @@ def scratch_sizes(limits: Limits) -> dict[str, int]:
     return {SHARED_MEMORY: quarter, TEMPORARY: 2 * quarter, HOME: quarter}
 
 
+def copied_files() -> dict[str, bytes]:
+    """What is written into the sandbox's own ``/etc``: `OWN_FILES`, and the host's where they are small.
+
+    A copy costs a tenth of a mount. What others may not read is left to the mount, which shows it as it is.
+    """
+    found = {target: content.encode("ascii") for target, content in OWN_FILES.items()}
+    for name in PASSED_FROM_ETC:
+        with suppress(OSError):
+            status = Path("/etc", name).stat()
+            if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH and status.st_size <= MIB:
+                found[f"/etc/{name}"] = Path("/etc", name).read_bytes()
+    return found
+
+
 def root_arguments(limits: Limits, own_files: dict[str, int]) -> Iterator[str]:
     """Everything but the tree and what lies on it.
 
     Args:
         limits: For the sizes.
-        own_files: An open descriptor for each of `OWN_FILES`.
+        own_files: An open descriptor for each of `copied_files`.
     """
     yield from ("--ro-bind", "/usr", "/usr")
     for alias in _ALIASES:
@@ -218,10 +233,10 @@ def root_arguments(limits: Limits, own_files: dict[str, int]) -> Iterator[str]:
         elif place.is_dir():
             yield from ("--ro-bind", f"/{alias}", f"/{alias}")
     for name in PASSED_FROM_ETC:
-        if (real := Path(os.path.realpath(f"/etc/{name}"))).exists():
+        if f"/etc/{name}" not in own_files and (real := Path(os.path.realpath(f"/etc/{name}"))).exists():
             yield from ("--ro-bind", str(real), f"/etc/{name}")
     for target, descriptor in own_files.items():
-        yield from ("--ro-bind-data", str(descriptor), target)
+        yield from ("--file", str(descriptor), target)
     sizes = scratch_sizes(limits)
     yield from ("--dev", "/dev")
     yield from ("--size", str(sizes[SHARED_MEMORY]), "--perms", "1777", "--tmpfs", SHARED_MEMORY)

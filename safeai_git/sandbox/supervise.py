@@ -152,7 +152,7 @@ class _Supervised:
                 while not self._named and self._status_end in self._open and time.monotonic() < deadline:
                     self._read([key.fd for key, _ in self._selector.select(1.0)], quietly=True)
             if self._guard is not None:
-                os.killpg(self._guard.pid, signal.SIGKILL)
+                os.killpg(self._process.pid, signal.SIGKILL)
             elif self._stop is not None:
                 self._stop()
         self._line.close()
@@ -162,6 +162,8 @@ class _Supervised:
                 signal.pidfd_send_signal(self._first, signal.SIGKILL)
         try:
             self._process.wait(_LONGEST_END_SECONDS)
+            if self._guard is not None:
+                self._guard.dismiss()
             gone = self._first is None or _ended(self._first, deadline)
             if self._stop is not None and self._process.returncode < 0:
                 gone = orphans.end_adopted(deadline) and gone

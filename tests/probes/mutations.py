@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from safeai_git.core.errors import SandboxUnavailable
-from safeai_git.sandbox import bubblewrap, landlock, launch, seccomp, supervise
+from safeai_git.sandbox import bubblewrap, landlock, launch, layout, seccomp, supervise
 from safeai_git.sandbox.launch import Launch
 from safeai_git.sandbox.port import Job, Outcome
 from tests.probes import judge, kernel_calls, rows, runs
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.probes.driver import Session
 
 _ARGUMENTS = {
-    "--bind": 2, "--ro-bind": 2, "--symlink": 2, "--ro-bind-data": 2, "--dev": 1, "--size": 1, "--perms": 1,
+    "--bind": 2, "--ro-bind": 2, "--symlink": 2, "--file": 2, "--dev": 1, "--size": 1, "--perms": 1,
     "--tmpfs": 1, "--proc": 1, "--remount-ro": 1, "--chdir": 1, "--uid": 1, "--gid": 1, "--cap-drop": 1,
     "--hostname": 1, "--seccomp": 1, "--json-status-fd": 1, "--dev-bind": 2, "--dir": 1, "--cap-add": 1,
 }  # fmt: skip
@@ -47,8 +47,11 @@ SILENT: dict[str, dict[str, str]] = {
     },
 }
 """By level and name, the reason."""
-_NO_GUARDS = ("--ro-bind /etc/", "--ro-bind /usr/", "--symlink ")
-"""Mounts that only let more programs work."""
+_NO_GUARDS = (
+    *("--ro-bind /etc/", "--ro-bind /usr/", "--symlink "),
+    *(f"--file /etc/{name}" for name in layout.PASSED_FROM_ETC),
+)
+"""What only lets more programs work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ def _bubblewrap_mutations(session: Session) -> Iterator[Mutation]:
         if group[0] == "--" or any(f"without {one}" in name for one in _NO_GUARDS):
             continue
         yield Mutation(name, _mutated(_without(_name(group, groups))), _part(name))
-        if group[0] in ("--ro-bind", "--ro-bind-data") and group[-1] != "/proc/sys":
+        if group[0] == "--ro-bind" and group[-1] != "/proc/sys":
             yield Mutation(
                 f"bwrap with a writable {group[-1]}".replace(where, "REPOSITORY"),
                 _mutated(_writable(group[-1])),
