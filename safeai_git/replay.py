@@ -18,12 +18,11 @@ from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.core.policy import Check
 from safeai_git.core.proposal import Proposal
 from safeai_git.files import read_json, write_atomically
-from safeai_git.git.materialise import Materialised, materialise
+from safeai_git.git.proposed_tree import Laid, proposed_tree
 from safeai_git.git.repository import Repository
 from safeai_git.sandbox import choose
 from safeai_git.sandbox.levels import caused_by_isolation, limit_met
 from safeai_git.sandbox.port import Backend, Job, Limits, Outcome
-from safeai_git.sandbox.scratch import scratch_directory
 
 Progress = Callable[[str], None]
 
@@ -92,31 +91,32 @@ class Replayer:
         for reason in backend.isolation.not_stronger:
             self._progress(f"isolated at level {backend.isolation.level} only; not {reason}")
         found: dict[str, CheckEvidence] = {}
-        store = self._repository.store
-
-        def size(name: str) -> int:
-            return store.header(name)[1]
-
+        identity = backend.identity
         for check in checks:
             # Each check gets a tree of its own: what one writes must not decide another.
-            with scratch_directory() as scratch:
-                tree = scratch / "tree"
-                self._progress(f"writing tree {proposal.tree[:12]} for {check.name}")
-                written = materialise(store.read, proposal.tree, tree, size=size)
+            self._progress(f"preparing tree {proposal.tree[:12]} for {check.name}")
+            with proposed_tree(
+                self._repository.store,
+                proposal.tree,
+                repository=self._repository.root,
+                layered=backend.keeps_tree,
+                owner=None if identity is None else (identity.uid, identity.gid),
+            ) as laid:
                 self._progress(f"replaying {check.name}: {check.run}")
-                outcome = backend.run(self._job(check, tree, written), on_output=self._on_output)
+                outcome = backend.run(self._job(check, laid), on_output=self._on_output)
             found[check.name] = evidence = _observed(check, proposal.tree, outcome, backend)
             self._progress(f"{check.name}: {evidence.result} ({evidence.detail}, {evidence.seconds:.1f} s)")
             self._keep(evidence)
         return found
 
-    def _job(self, check: Check, tree: Path, written: Materialised) -> Job:
+    def _job(self, check: Check, laid: Laid) -> Job:
         return Job(
             name=check.name,
             argv=("/bin/sh", "-c", check.run),
-            tree=tree,
-            tree_entries=written.entries,
-            tree_bytes=written.bytes,
+            tree=laid.tree,
+            below=laid.below,
+            tree_entries=laid.written.entries,
+            tree_bytes=laid.written.bytes,
             mount_at=self._repository.root,
             environment={name: self._environ[name] for name in check.environment if name in self._environ},
             limits=Limits(wall_seconds=check.timeout_seconds, memory_bytes=check.memory_bytes),

@@ -96,7 +96,7 @@ class Libgit2Store:
             raise ObjectCorrupt(
                 f"object {name} cannot be read: {error}", hint="run 'git fsck --full'"
             ) from error
-        return _KINDS[ObjectType(kind)], data
+        return _KINDS[kind], data
 
     def header(self, name: str) -> tuple[str, int]:
         """See `ObjectStore.header`."""
@@ -108,7 +108,7 @@ class Libgit2Store:
             raise ObjectCorrupt(
                 f"object {name} cannot be read: {error}", hint="run 'git fsck --full'"
             ) from error
-        return _KINDS[ObjectType(kind)], size
+        return _KINDS[kind], size
 
     def exists(self, name: str) -> bool:
         """See `ObjectStore.exists`."""

@@ -100,7 +100,7 @@ class Bubblewrap:
 
     def run(self, job: Job, *, on_output: Callable[[bytes], None] | None = None) -> Outcome:
         """See `port.Backend.run`."""
-        check_job(job)
+        check_job(job, layers=self.keeps_tree)
         layout.check_mount_point(job)
         identity = self.identity
         check_caller(identity)

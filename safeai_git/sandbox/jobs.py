@@ -47,13 +47,19 @@ def environment(job: Job, mounts: Sequence[layout.Mount] = ()) -> dict[str, str]
     }
 
 
-def check_job(job: Job) -> None:
+def check_job(job: Job, *, layers: bool = False) -> None:
     """Refuse what no backend can run.
+
+    Args:
+        job: What is to be run.
+        layers: Whether this backend can show layers as one tree.
 
     Raises:
         SandboxUnavailable: There is no command, or a variable would act on the launcher itself, before there is any
-            isolation.
+            isolation, or the tree comes in a form that this backend does not take.
     """
+    if job.below and not layers:
+        raise SandboxUnavailable(f"the tree of check {job.name} is in layers", hint="write it whole")
     for name, value in job.environment.items():
         if not _VARIABLE.match(name) or "\0" in value or name.startswith(_REACHES_THE_LAUNCHER):
             raise SandboxUnavailable(
@@ -84,7 +90,9 @@ def give_tree(job: Job, identity: Identity | None) -> None:
     """
     if identity is None:
         return
-    if closed := layout.closed_folder(job.tree.resolve()):
+    if closed := next(
+        filter(None, (layout.closed_folder(one.resolve()) for one in (job.tree, *job.below))), None
+    ):
         raise SandboxUnavailable(
             f"the user that root runs checks as cannot enter {closed}",
             hint="put the tree into a folder that others may pass (mode 0711)",

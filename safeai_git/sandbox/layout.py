@@ -118,7 +118,7 @@ def _checked(path: Path, job: Job, identity: Identity | None) -> Path:
             str(error), "install it on this machine, or take it out of the policy's read_only"
         ) from error
     narrower = "name the folder of the toolchain itself"
-    if real.is_relative_to(job.tree.resolve()):
+    if any(real.is_relative_to(layer.resolve()) for layer in (job.tree, *job.below)):
         raise refuse("it is part of the proposed tree", narrower)
     for candidate in (path, real):
         if holder := _too_wide(candidate, job):
@@ -161,16 +161,32 @@ def _own_homes() -> Iterator[str]:
 
 def _taken(job: Job, path: Path) -> str:
     """The part of `path` that the tree itself holds where a mount point must be made; links count as held."""
-    here = job.tree
+    layers = [job.tree, *job.below]
     parts = path.relative_to(job.mount_at).parts
-    for part in parts[:-1]:
-        here /= part
-        if here.is_symlink() or (here.exists() and not here.is_dir()):
-            return str(here.relative_to(job.tree))
-    here = job.tree.joinpath(*parts)
-    if not os.path.lexists(here) or (here.is_dir() and not here.is_symlink() and not any(here.iterdir())):
-        return ""
-    return str(here.relative_to(job.tree))
+    for number, part in enumerate(parts, 1):
+        layers, other = _within(layers, part)
+        if other or not layers:
+            return str(Path(*parts[:number])) if other else ""
+    for name in {one.name for layer in layers for one in layer.iterdir()}:
+        found, other = _within(layers, name)
+        if found or other:
+            return str(Path(*parts)) if parts else "."
+    return ""
+
+
+def _within(layers: list[Path], name: str) -> tuple[list[Path], bool]:
+    """The folder of that name as layers, uppermost first; or whether the name is something else than a folder."""
+    found: list[Path] = []
+    for layer in layers:
+        try:
+            status = (layer / name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if not stat.S_ISDIR(status.st_mode):
+            whiteout = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+            return found, not found and not whiteout
+        found.append(layer / name)
+    return found, False
 
 
 def toolchain_mounts(job: Job, identity: Identity | None) -> list[Mount]:

@@ -60,6 +60,8 @@ class Job:
         read_only: Absolute paths of the host that are shown inside at the same place, unwritable.
         commit_time: Seconds since 1970, given as ``SOURCE_DATE_EPOCH``.
         tree_entries, tree_bytes: What the tree holds at the start; allowed on top of the limits.
+        below: Layers below `tree`, the next one first, for a backend that keeps the tree: never written, and shared
+            with other jobs. As overlayfs reads them, what `tree` has hides them, and its whiteouts hide more.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Job:
     commit_time: int = 0
     tree_entries: int = 0
     tree_bytes: int = 0
+    below: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

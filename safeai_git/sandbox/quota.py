@@ -77,7 +77,7 @@ class Quota(bubblewrap.Bubblewrap):
         self._mount = programs.mount
 
     def _source(self, job: Job) -> Path:
-        if not _PLAIN.match(str(job.tree)):
+        if not all(_PLAIN.match(str(layer)) for layer in (job.tree, *job.below)):
             raise SandboxUnavailable(
                 f"the tree of check {job.name} is at {_SPECIAL_TO_OVERLAYFS}", hint="point TMPDIR elsewhere"
             )
@@ -87,7 +87,7 @@ class Quota(bubblewrap.Bubblewrap):
         return (
             str(self._programs.bubblewrap),
             *_stage(job.limits.scratch_bytes),
-            *("--", "/bin/sh", "-c", _STAGE, str(self._mount), _OPTIONS.format(tree=job.tree)),
+            *("--", "/bin/sh", "-c", _STAGE, str(self._mount), _OPTIONS.format(tree=_lower(job))),
         )
 
     @staticmethod
@@ -95,6 +95,10 @@ class Quota(bubblewrap.Bubblewrap):
         """SHA-256, in hex, of what decides what a job may do."""
         decides = (bubblewrap.Bubblewrap.policy_digest(), *_stage(0), _STAGE, _OPTIONS)
         return hashlib.sha256("\0".join(decides).encode()).hexdigest()
+
+
+def _lower(job: Job) -> str:
+    return ":".join(map(str, (job.tree, *job.below)))
 
 
 def _stage(size: int) -> tuple[str, ...]:

@@ -46,8 +46,8 @@ def scratch_directory(
 
 
 def _make(room: int, entries: int, environ: Mapping[str, str]) -> Path:
-    for place in _places(environ):
-        if _suits(place, room, entries):
+    for place in memory_places(environ):
+        if suits(place, room, entries):
             with suppress(OSError):
                 return Path(tempfile.mkdtemp(prefix="safeai-", dir=place))
     try:
@@ -58,7 +58,8 @@ def _make(room: int, entries: int, environ: Mapping[str, str]) -> Path:
         ) from error
 
 
-def _places(environ: Mapping[str, str]) -> Iterator[Path]:
+def memory_places(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Folders of the system that lie in memory and that this user can write, if they are what they usually are."""
     # Root's own runtime folder lets no other user pass.
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if runtime.startswith("/") and hasattr(os, "geteuid") and os.geteuid() != 0:
@@ -66,8 +67,8 @@ def _places(environ: Mapping[str, str]) -> Iterator[Path]:
     yield Path("/dev/shm")  # noqa: S108 - the system's folder in memory; a new folder is made in it
 
 
-def _suits(place: Path, room: int, entries: int) -> bool:
-    """Writable, large enough, and programs may be run from it."""
+def suits(place: Path, room: int, entries: int) -> bool:
+    """Whether it is writable, has so many bytes and entries left, and programs may be run from it."""
     try:
         found = os.statvfs(place)
     except (OSError, AttributeError):  # Windows has no statvfs

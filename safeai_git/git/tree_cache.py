@@ -1,0 +1,357 @@
+"""Trees kept between replays, each the lowest layer of many: written once, never changed, shown to checks read-only.
+
+An entry is a folder with the tree as `materialise` writes it and a seal: what it is, whose, of which start of the
+machine, and a digest over the status of everything in it. It is made under another name and renamed when it is whole, so
+a killed writer leaves nothing that is believed. It is looked at before each use: the seal always; everything in it when
+it is small, or when that was last done some minutes ago. What fails is thrown away, and the tree is written anew.
+Whoever uses an entry holds a lock on it, and whoever removes one needs it alone. Only what a check cannot write is
+trusted: it sees an overlay of the entry, or a copy.
+
+The place is in memory, as scratch folders are: a restart empties it, and removing costs little.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import stat
+import struct
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safeai_git.core.errors import StorageError
+from safeai_git.files import read_json, write_atomically
+from safeai_git.git.materialise import write_plan
+from safeai_git.git.tree_plan import Materialised, Plan, Read
+from safeai_git.sandbox.scratch import memory_places, remove_tree, suits
+
+if sys.platform == "linux":
+    import fcntl
+
+MOST_BYTES = 2**30
+"""Of all entries together, and no more than half of what is free."""
+MOST_ENTRIES = 32
+MOST_OF_ONE = 3
+"""Entries of one repository."""
+LONGEST_UNUSED_SECONDS = 7 * 86400.0
+SMALL = 2_000
+"""Files and folders that are looked at each time."""
+BETWEEN_LOOKS_SECONDS = 300.0
+"""After which all of a larger entry is looked at again; before that, its seal."""
+
+_COST_OF_AN_ENTRY = 4096
+_ROOM = 256 * 2**20
+_FORMAT = 1
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_STATUS = struct.Struct("<QQQQQQqq")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry that is held: nobody removes it meanwhile.
+
+    Attributes:
+        tree_id: Name of the tree.
+        tree: Where it lies.
+        holds: What is in it.
+    """
+
+    tree_id: str
+    tree: Path
+    holds: Materialised
+
+
+def default_place(environ: Mapping[str, str]) -> Path | None:
+    """The folder of this user's entries, made if need be; ``None`` where there is none that would do.
+
+    ``SAFEAI_TREES`` names another one, or with an empty value none.
+    """
+    named = environ.get("SAFEAI_TREES")
+    if named is not None:
+        return _own_folder(Path(named)) if named.startswith("/") else None
+    for place in memory_places(environ):
+        if suits(place, _ROOM, SMALL):
+            return _own_folder(place / f"safeai-trees-{os.geteuid()}")
+    return None
+
+
+def _own_folder(place: Path) -> Path | None:
+    """The folder, if nobody else can write it: others may have been first in a folder that all can write."""
+    mode = 0o711 if os.geteuid() == 0 else 0o700  # root's checks run as another user, who passes through
+    with suppress(OSError):
+        with suppress(FileExistsError):
+            place.mkdir(mode=mode)
+            place.chmod(mode)
+        found = place.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022:
+            return place
+    return None
+
+
+class TreeCache:
+    """The entries of one repository, for checks that run as one user.
+
+    Args:
+        place: See `default_place`.
+        repository: Its folder; its entries are its own.
+        owner: User and group that checks run as outside, to whom the trees are given; ``None`` for the caller.
+    """
+
+    def __init__(self, place: Path, repository: Path, owner: tuple[int, int] | None) -> None:
+        self._place = place
+        self._owner = owner
+        user = os.geteuid() if owner is None else owner[0]
+        of_repository = hashlib.sha256(os.fsencode(repository.resolve())).hexdigest()[:16]
+        self._prefix = f"{of_repository}-{user}-"
+
+    @contextmanager
+    def hold(self, tree_id: str) -> Iterator[Entry | None]:
+        """The entry of a tree, held for as long as the context lasts; ``None`` when there is none that is right."""
+        folder = self._place / (self._prefix + tree_id)
+        with _locked(folder, fcntl.LOCK_SH) as lock:
+            found = None if lock is None else self._believed(folder, tree_id)
+            if found is not None and lock is not None:
+                os.utime(lock)
+                yield found
+                return
+        _remove(folder)
+        yield None
+
+    def recent(self) -> list[str]:
+        """Names of the trees that there are entries of, the one that was used last first."""
+        used = [one for one in _entries(self._place) if one.name.startswith(self._prefix)]
+        return [one.name.removeprefix(self._prefix) for one in sorted(used, key=_used, reverse=True)]
+
+    def has_room(self, plan: Plan) -> bool:
+        """Whether an entry of that size may be added."""
+        found = os.statvfs(self._place)
+        size = _size(plan.counts)
+        return size <= min(MOST_BYTES, found.f_bavail * found.f_frsize) // 2
+
+    def add(self, tree_id: str, plan: Plan, read: Read) -> None:
+        """Write a tree and make it an entry; make room for it first.
+
+        Raises:
+            StorageError, FormatError, ObjectMissing, ObjectCorrupt: It cannot be written; nothing is left of it.
+        """
+        evict(self._place, keep=MOST_ENTRIES - 1, room=_size(plan.counts))
+        folder = self._place / f"new-{secrets.token_hex(8)}"
+        try:
+            folder.mkdir(mode=0o700)
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(f"{folder} cannot be written: {error}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            try:
+                if self._owner is not None:
+                    folder.chmod(0o711)
+                look = _Look()
+                write_plan(
+                    read, plan, folder / "tree", what=f"the tree {tree_id}", owner=self._owner, seen=look.at
+                )
+                self._seal(folder, tree_id, plan.counts, look)
+            except BaseException as error:
+                remove_tree(folder)
+                if isinstance(error, OSError):
+                    raise StorageError(f"{folder} cannot be written: {error}") from error
+                raise
+            self._put(folder, self._place / (self._prefix + tree_id))
+        finally:
+            os.close(descriptor)
+        evict(self._place, prefix=self._prefix, keep=MOST_OF_ONE)
+
+    def _put(self, made: Path, folder: Path) -> None:
+        for _ in range(2):
+            try:
+                made.rename(folder)
+            except OSError:  # another process was quicker, or what is there was found wrong
+                with self.hold(folder.name.removeprefix(self._prefix)) as found:
+                    if found is not None:
+                        break
+            else:
+                return
+        remove_tree(made)
+
+    def _seal(self, folder: Path, tree_id: str, holds: Materialised, look: _Look) -> None:
+        root = (folder / "tree").lstat()
+        seal = {
+            **self._expected(tree_id),
+            "holds": asdict(holds),
+            "root": [root.st_dev, root.st_ino],
+            "status": look.digest,
+            "looked": time.time(),
+        }
+        write_atomically(folder / "seal", json.dumps(seal).encode())
+
+    def _expected(self, tree_id: str) -> dict[str, Any]:
+        boot = _BOOT.read_text(encoding="ascii").strip()
+        return {"format": _FORMAT, "tree": tree_id, "boot": boot, "owner": self._owner and list(self._owner)}
+
+    def _believed(self, folder: Path, tree_id: str) -> Entry | None:
+        try:
+            root = (folder / "tree").lstat()
+            seal = read_json(folder / "seal")
+            expected = self._expected(tree_id)
+            if seal["root"] != [root.st_dev, root.st_ino] or any(
+                seal[name] != value for name, value in expected.items()
+            ):
+                return None
+            holds = Materialised(**seal["holds"])
+            age = time.time() - seal["looked"]
+            if holds.entries > SMALL and 0 <= age < BETWEEN_LOOKS_SECONDS:
+                return Entry(tree_id, folder / "tree", holds)
+            look = _Look()
+            look.walk(folder / "tree")
+            if look.digest != seal["status"]:
+                return None
+            if holds.entries > SMALL:
+                write_atomically(folder / "seal", json.dumps({**seal, "looked": time.time()}).encode())
+        except (OSError, KeyError, TypeError, ValueError, StorageError):
+            return None
+        return Entry(tree_id, folder / "tree", holds)
+
+
+class _Look:
+    """A digest over path, kind, owner, size, identity and times of everything in a tree, in any order.
+
+    The time of the last change of a status cannot be set: whatever touches a file or a folder shows.
+    """
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    @property
+    def digest(self) -> str:
+        return f"{self._sum:064x}"
+
+    def at(self, path: bytes, found: os.stat_result) -> None:
+        """Add something; it is not looked at again."""
+        status = _STATUS.pack(
+            found.st_mode,
+            found.st_uid,
+            found.st_gid,
+            found.st_size if not stat.S_ISDIR(found.st_mode) else 0,
+            found.st_ino,
+            found.st_nlink if not stat.S_ISDIR(found.st_mode) else 0,
+            found.st_mtime_ns,
+            found.st_ctime_ns,
+        )
+        one = hashlib.blake2b(status + path, digest_size=32).digest()
+        self._sum = (self._sum + int.from_bytes(one, "little")) % 2**256
+
+    def walk(self, tree: Path) -> None:
+        """Add a whole tree, following no link."""
+        top = os.fsencode(tree)
+        self.at(b"", os.lstat(top))
+        waiting = [b""]
+        while waiting:
+            folder = waiting.pop()
+            with os.scandir(top + b"/" + folder) as listing:
+                for one in listing:
+                    path = folder + one.name
+                    self.at(path, one.stat(follow_symlinks=False))
+                    if one.is_dir(follow_symlinks=False):
+                        waiting.append(path + b"/")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What there is in a cache: how many entries, and about how many bytes they take."""
+
+    entries: int
+    bytes: int
+
+
+def kept(place: Path) -> Kept:
+    """What there is."""
+    found = _entries(place)
+    return Kept(len(found), sum(map(_size_of, found)))
+
+
+def clear(place: Path) -> Kept:
+    """Remove every entry that nobody is using; gives back what is left."""
+    evict(place, keep=0)
+    return kept(place)
+
+
+def evict(place: Path, *, prefix: str = "", keep: int = MOST_ENTRIES, room: int = 0) -> None:
+    """Remove what was unused for long, what was never finished, and the longest unused until the rest fits.
+
+    Args:
+        place: The cache.
+        prefix: Only entries whose names begin so count.
+        keep: How many may stay.
+        room: Bytes that are about to be added.
+    """
+    left = MOST_BYTES - room
+    oldest = time.time() - LONGEST_UNUSED_SECONDS
+    for one in sorted(_entries(place), key=_used, reverse=True):
+        left -= _size_of(one)
+        counted = one.name.startswith(prefix)
+        if left < 0 or _used(one) < oldest or (counted and keep <= 0):
+            _remove(one)
+        keep -= counted
+    with suppress(OSError):
+        for one in list(place.iterdir()):
+            if one.name.startswith(("new-", "dead-")):
+                _remove(one)
+
+
+def _entries(place: Path) -> list[Path]:
+    with suppress(OSError):
+        return [one for one in place.iterdir() if not one.name.startswith(("new-", "dead-"))]
+    return []
+
+
+def _used(folder: Path) -> float:
+    with suppress(OSError):
+        return (folder / "lock").lstat().st_mtime
+    return 0.0
+
+
+def _size_of(folder: Path) -> int:
+    seal = read_json(folder / "seal")
+    with suppress(KeyError, TypeError):
+        return _size(Materialised(**seal["holds"]))
+    return 0
+
+
+def _size(holds: Materialised) -> int:
+    return holds.bytes + _COST_OF_AN_ENTRY * holds.entries
+
+
+def _remove(folder: Path) -> None:
+    """Remove an entry, unless somebody uses it; what cannot be removed now is tried again another time."""
+    with _locked(folder, fcntl.LOCK_EX) as lock, suppress(OSError, StorageError):
+        if lock is None and (folder / "lock").exists():
+            return
+        dead = folder.with_name(f"dead-{secrets.token_hex(8)}")
+        folder.rename(dead)
+        remove_tree(dead)
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[int | None]:
+    """The lock of an entry, by descriptor, if it can be had at once and still is the entry's."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+            same = os.path.samestat(os.fstat(descriptor), (folder / "lock").lstat())
+        except OSError:
+            same = False
+        yield descriptor if same else None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,287 @@
+"""What is to be written for a tree: its objects walked, every name judged, everything counted, nothing written yet.
+
+Or only what a tree has that another has not, and what it lacks, for a layer over a folder that holds the other. The
+judgement is the same: what both have was judged when the other was written.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from safeai_git.core.display import display
+from safeai_git.core.edit import MODE_GITLINK, MODE_SYMLINK, MODE_TREE
+from safeai_git.core.errors import CouldNotDecide, FormatError, ObjectCorrupt
+from safeai_git.core.objects import TreeEntry, parse_tree
+from safeai_git.core.paths import fold
+
+Read = Callable[[str], tuple[str, bytes]]
+Size = Callable[[str], int]
+
+_KIND = 0o170000
+_LONGEST_NAME = 255
+_LONGEST_LINK = 4095
+_LARGER = "replay on a smaller tree, or leave the check to a machine with larger limits"
+
+
+@dataclass(frozen=True, slots=True)
+class TreeLimits:
+    """How large a tree may be that is written.
+
+    Attributes:
+        entries: Files, links and folders together.
+        bytes: Of all files.
+        blob_bytes: Of one file, which is held in memory while it is written.
+        tree_bytes: Of one tree object.
+        depth: Folders below each other.
+    """
+
+    entries: int = 500_000
+    bytes: int = 4 * 2**30
+    blob_bytes: int = 512 * 2**20
+    tree_bytes: int = 64 * 2**20
+    depth: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Materialised:
+    """What was written.
+
+    Attributes:
+        files, links, folders, gitlinks: Their numbers; a gitlink becomes an empty folder.
+        bytes: Of all files.
+    """
+
+    files: int
+    links: int
+    folders: int
+    gitlinks: int
+    bytes: int
+
+    @property
+    def entries(self) -> int:
+        """Everything that has a name."""
+        return self.files + self.links + self.folders + self.gitlinks
+
+
+@dataclass(slots=True)
+class Folder:
+    """A folder of the plan: where it hangs, and what is to be written into it. ``gone``: what it hides of a layer below."""
+
+    path: bytes
+    depth: int
+    files: list[TreeEntry] = field(default_factory=list)
+    links: list[TreeEntry] = field(default_factory=list)
+    folders: list[tuple[bytes, Folder]] = field(default_factory=list)
+    gitlinks: list[bytes] = field(default_factory=list)
+    gone: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Plan:
+    """All of it: the folder to begin with, how many of each kind, the bytes of all files, and the size of each blob."""
+
+    root: Folder
+    files: int = 0
+    links: int = 0
+    folders: int = 0
+    gitlinks: int = 0
+    total: int = 0
+    sizes: dict[bytes, int] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls) -> Plan:
+        """Of nothing."""
+        return cls(Folder(b"", 0))
+
+    @property
+    def counts(self) -> Materialised:
+        """What there will be when it is written."""
+        return Materialised(self.files, self.links, self.folders, self.gitlinks, self.total)
+
+
+def survey(read: Read, tree_id: str, size: Size, limits: TreeLimits) -> Plan:
+    """Walk the tree objects, judge every name and sum up, without writing anything."""
+    plan = Plan.empty()
+    waiting = [(tree_id, plan.root)]
+    entries = 0
+    while waiting:
+        name, folder = waiting.pop()
+        found = _judged(read, name, size, limits, folder)
+        entries += len(found)
+        if entries > limits.entries:
+            raise _too_many(limits)
+        for entry in found:
+            _sort_in(entry, folder, plan, size, limits)
+        waiting += [
+            (entry.id, below) for entry, (_, below) in zip(_trees(found), folder.folders, strict=True)
+        ]
+    return plan
+
+
+def survey_difference(
+    read: Read, old: str, new: str, size: Size, limits: TreeLimits, held: Materialised, most: int
+) -> tuple[Plan, Materialised] | None:
+    """What a layer must hold that makes one tree of another, and what there is of it then.
+
+    Args:
+        read: As for `survey`.
+        old: Name of the tree that lies below, once surveyed and written whole.
+        new: Name of the tree that is wanted.
+        size: As for `survey`.
+        limits: For the wanted tree as a whole.
+        held: What the old tree holds.
+        most: Entries that came and went, above which a layer is not worth its while.
+
+    Returns:
+        The plan of the layer, or ``None`` when it would be larger than that.
+
+    Raises:
+        FormatError, CouldNotDecide, ObjectMissing, ObjectCorrupt: As for writing the tree whole.
+    """
+    plan, lost = Plan.empty(), Plan.empty()
+    waiting: list[tuple[str, str, Folder]] = [(old, new, plan.root)]
+    while waiting:
+        below, name, folder = waiting.pop()
+        before = {entry.name: entry for entry in _parsed(read, below, size, limits)} if below else {}
+        for entry in _judged(read, name, size, limits, folder):
+            was = before.pop(entry.name, None)
+            if was is not None and (was.mode, was.raw_id) == (entry.mode, entry.raw_id):
+                continue
+            _sort_in(entry, folder, plan, size, limits)
+            under = was.id if was is not None and was.is_tree else ""
+            if entry.is_tree:
+                waiting.append((under, entry.id, folder.folders[-1][1]))
+                lost.folders += bool(under)
+            elif was is not None:
+                if under and entry.mode & _KIND == MODE_GITLINK:
+                    folder.gitlinks.pop()
+                    hidden = [one.name for one in _parsed(read, under, size, limits)]
+                    folder.folders.append((entry.name, Folder(b"", folder.depth + 1, gone=hidden)))
+                _lose(read, was, lost, size, limits, most)
+            if entry.is_tree and was is not None and not under:
+                _lose(read, was, lost, size, limits, most)
+        folder.gone += before
+        for was in before.values():
+            _lose(read, was, lost, size, limits, most)
+        if plan.counts.entries + lost.counts.entries > most:
+            return None
+    came, went = plan.counts, lost.counts
+    whole = Materialised(
+        held.files + came.files - went.files,
+        held.links + came.links - went.links,
+        held.folders + came.folders - went.folders,
+        held.gitlinks + came.gitlinks - went.gitlinks,
+        held.bytes + came.bytes - went.bytes,
+    )
+    if whole.entries > limits.entries:
+        raise _too_many(limits)
+    if whole.bytes > limits.bytes:
+        raise _too_long(limits)
+    return plan, whole
+
+
+def _lose(read: Read, entry: TreeEntry, lost: Plan, size: Size, limits: TreeLimits, most: int) -> None:
+    """Count an entry that is hidden, with everything beneath it, until it is too much."""
+    waiting = [entry]
+    while waiting and lost.counts.entries <= most:
+        one = waiting.pop()
+        kind = one.mode & _KIND
+        lost.files += kind == stat.S_IFREG
+        lost.links += kind == MODE_SYMLINK
+        lost.gitlinks += kind == MODE_GITLINK
+        lost.folders += one.is_tree
+        if kind == stat.S_IFREG:
+            lost.total += size(one.id)
+        elif one.is_tree:
+            waiting += _parsed(read, one.id, size, limits)
+
+
+def _judged(read: Read, name: str, size: Size, limits: TreeLimits, folder: Folder) -> list[TreeEntry]:
+    if folder.depth > limits.depth:
+        raise CouldNotDecide(f"{display(folder.path)} is more than {limits.depth} folders deep", hint=_LARGER)
+    found = _parsed(read, name, size, limits)
+    _check_names(found, folder)
+    return found
+
+
+def _parsed(read: Read, name: str, size: Size, limits: TreeLimits) -> list[TreeEntry]:
+    if size(name) > limits.tree_bytes:
+        raise CouldNotDecide(f"tree {name} is larger than {limits.tree_bytes:,} bytes", hint=_LARGER)
+    kind, data = read(name)
+    if kind != "tree":
+        raise ObjectCorrupt(
+            f"object {name} is a {kind} where a tree was expected", hint="run 'git fsck --full'"
+        )
+    return parse_tree(data, len(name) // 2)
+
+
+def _trees(found: list[TreeEntry]) -> list[TreeEntry]:
+    return [entry for entry in found if entry.is_tree]
+
+
+def _check_names(found: list[TreeEntry], folder: Folder) -> None:
+    names: set[bytes] = set()
+    for entry in found:
+        name = entry.name
+        if name in (b".", b"..") or b"/" in name:
+            raise _malformed(folder, name, "a name that walks the tree instead of naming an entry")
+        if len(name) > _LONGEST_NAME:
+            raise _malformed(folder, name[:_LONGEST_NAME], f"a name of more than {_LONGEST_NAME} bytes")
+        if (not name.isascii() or b"git" in name.lower()) and b".git" in fold(name).split(b"/"):
+            raise _malformed(folder, name, "a name that some system takes for git's own folder")
+        if name in names:
+            raise _malformed(folder, name, "a name that stands twice in one folder")
+        names.add(name)
+
+
+def _sort_in(entry: TreeEntry, folder: Folder, plan: Plan, size: Size, limits: TreeLimits) -> None:
+    kind = entry.mode & _KIND
+    if kind == MODE_TREE:
+        below = Folder(folder.path + entry.name + b"/", folder.depth + 1)
+        folder.folders.append((entry.name, below))
+        plan.folders += 1
+    elif kind == MODE_GITLINK:
+        folder.gitlinks.append(entry.name)
+        plan.gitlinks += 1
+    elif kind in (stat.S_IFREG, MODE_SYMLINK):
+        length = plan.sizes.get(entry.raw_id)
+        if length is None:
+            length = plan.sizes[entry.raw_id] = size(entry.id)
+        link = kind == MODE_SYMLINK
+        if length > (_LONGEST_LINK if link else limits.blob_bytes):
+            raise _too_large(folder, entry, length)
+        if link:
+            folder.links.append(entry)
+            plan.links += 1
+            return
+        folder.files.append(entry)
+        plan.files += 1
+        plan.total += length
+        if plan.total > limits.bytes:
+            raise _too_long(limits)
+    else:
+        raise _malformed(
+            folder, entry.name, f"an entry of mode {entry.mode:o}, which is no kind that git writes"
+        )
+
+
+def _malformed(folder: Folder, name: bytes, what: str) -> FormatError:
+    return FormatError(
+        f"the tree cannot be written: {display(folder.path + name)}: {what}", hint="reject the commit"
+    )
+
+
+def _too_large(folder: Folder, entry: TreeEntry, length: int) -> CouldNotDecide:
+    return CouldNotDecide(
+        f"{display(folder.path + entry.name)} has {length:,} bytes, too many to write", hint=_LARGER
+    )
+
+
+def _too_many(limits: TreeLimits) -> CouldNotDecide:
+    return CouldNotDecide(f"the tree has more than {limits.entries:,} entries", hint=_LARGER)
+
+
+def _too_long(limits: TreeLimits) -> CouldNotDecide:
+    return CouldNotDecide(f"the files of the tree are larger than {limits.bytes:,} bytes", hint=_LARGER)
