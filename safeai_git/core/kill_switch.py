@@ -147,6 +147,12 @@ class Switches:
         if held is None or (held.expires is not None and (event.expires or 2**62) >= held.expires):
             self._engaged[event.scope] = event
 
+    def copy(self) -> Switches:
+        """The same switches, to go on from independently."""
+        made = Switches()
+        made._engaged = dict(self._engaged)
+        return made
+
     def engaged(self, now: int) -> list[SwitchEvent]:
         """The events that hold now, in the order of their scopes."""
         return [

@@ -25,6 +25,7 @@ Reason = Literal[
     "expired",
     "bad-signature",
     "wrong-type",
+    "revoked",
 ]
 
 

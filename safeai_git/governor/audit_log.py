@@ -175,7 +175,13 @@ class AuditLog:
     def watch(self, wake: Callable[[], None]) -> None:
         """Have `wake` called, from any thread, after entries became durable, ours or others'. Must not block."""
         self._watching.append(wake)
-        self._store.watch(wake)
+        if len(self._watching) == 1:
+            self._store.watch(self._tell)
+
+    def _tell(self) -> None:
+        for wake in self._watching:
+            with suppress(Exception):  # one that follows must not keep the others from hearing of it
+                wake()
 
     def submit(self, drafts: Sequence[Draft], wake: Wake | None = None) -> Ticket:
         """Hand in entries that belong together; they are answered together.
@@ -301,9 +307,7 @@ class AuditLog:
         for wake, woken in waking.items():
             with suppress(Exception):  # a caller that is gone must not stop the log for the others
                 wake(woken)
-        for told in self._watching:
-            with suppress(Exception):
-                told()
+        self._tell()
 
     def _fail(self, failure: LogFailed) -> None:
         with self._changed:
