@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from safeai_git import __version__
+from safeai_git.cli_options import (
+    AgainOption,
+    AgentOption,
+    AtOption,
+    Format,
+    FormatOption,
+    JobsOption,
+    LogOption,
+    PolicyOption,
+    ReportOption,
+    ShellOption,
+)
 
 if TYPE_CHECKING:
     from safeai_git.commands.found import Report
     from safeai_git.commands.session import Session
-
-
-class Format(StrEnum):
-    """How a command answers."""
-
-    text = "text"
-    json = "json"
-    jsonl = "jsonl"
 
 
 EXITS = (
@@ -46,36 +49,6 @@ hook_app = typer.Typer(help="Install, remove and run the git hooks.", no_args_is
 app.add_typer(policy_app, name="policy")
 app.add_typer(keys_app, name="keys")
 app.add_typer(hook_app, name="hook")
-
-FormatOption = Annotated[
-    Format, typer.Option("--format", help="text for people, json or jsonl for programs.")
-]
-PolicyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--policy",
-        metavar="FILE",
-        help="Judge by this file instead of the repository's policy.",
-        readable=False,
-    ),
-]
-AtOption = Annotated[
-    str, typer.Option("--at", metavar="REV", help="The commit whose policy is meant (default: HEAD).")
-]
-AgentOption = Annotated[
-    str, typer.Option("--agent", metavar="NAME", help="The agent that wrote the change, if you know.")
-]
-
-
-ReportOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--report",
-        metavar="KIND=FILE",
-        help="Write a report too: json, markdown, sarif, github, gitlab or junit; '-' is standard output. Repeatable.",
-        show_default=False,
-    ),
-]
 
 
 class _Parsed(Exception):
@@ -212,21 +185,34 @@ def replay(
     staged: Annotated[bool, typer.Option("--staged", help="Replay the staged tree.")] = False,
     only: Annotated[str, typer.Option("--check", metavar="NAME", help="Only this check.")] = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not pass on what the checks print.")] = False,
+    jobs: JobsOption = 1,
+    shell: ShellOption = False,
+    log: LogOption = "",
+    again: AgainOption = "",
     output_format: FormatOption = Format.text,
 ) -> None:
     """Run the policy's checks on a proposed tree in a sandbox.
 
-    No network, no home folder, no secrets; nothing runs where that cannot be had (exit 3).
+    No network, no home folder, no secrets; nothing runs where that cannot be had (exit 3). With --again: 0 the same,
+    1 something differs, 3 it could not be found out.
     """
-    from safeai_git.commands import check as command
+    from safeai_git.commands import replay as command
     from safeai_git.core.errors import WrongUse
 
-    if bool(revision) == staged:
+    if sum(map(bool, (revision, staged, log, again))) != 1:
         raise WrongUse(
-            "name a commit or say --staged, one of the two", hint="for example: safeai-git replay HEAD"
+            "name a commit, or say --staged, --log or --again, one of them",
+            hint="for example: safeai-git replay HEAD",
         )
     session = _session(output_format)
-    _end(session, lambda: command.replay(session, revision, only=only, show_output=not quiet))
+    request = command.Request(revision, only, not quiet, jobs)
+    if log:
+        _end(session, lambda: command.log(session, log))
+    if again:
+        _end(session, lambda: command.again(session, again, request))
+    if shell:
+        _end(session, lambda: command.shell(session, request))
+    _end(session, lambda: command.replay(session, request))
 
 
 @app.command()

@@ -167,7 +167,7 @@ class Gate:
             context = replace(context, replay_expected=True)
             if self._replayer is not None:
                 wanted = trust.policy.checks_for(edit.path for edit in proposal.edits)
-                context = replace(context, evidence=self._replayer.evidence(proposal, wanted))
+                context = replace(context, evidence=self._replayer.evidence(proposal, wanted, trust.policy))
             verdict = evaluate(proposal, trust.policy, context)
         approved = self._approvals.of(proposal, trust) if verdict.decision == "review" else ()
         stamp = Stamp(int(self._now()), self._version, trust.policy.repository)

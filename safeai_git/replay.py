@@ -6,40 +6,34 @@ here judges: evidence goes to `core.evaluate`.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from safeai_git.core import canonical
-from safeai_git.core.context import CheckEvidence, CheckResult
+from safeai_git.check_logs import CheckLogs
+from safeai_git.core.context import Artifact, CheckEvidence
 from safeai_git.core.errors import SandboxUnavailable
-from safeai_git.core.policy import Check
+from safeai_git.core.policy import Check, PolicyStack
 from safeai_git.core.proposal import Proposal
-from safeai_git.files import read_json, write_atomically
+from safeai_git.evidence import EvidenceStore, Seen, command_digest, judged, limits_of, observed, undecided
 from safeai_git.git.proposed_tree import Laid, proposed_tree
 from safeai_git.git.repository import Repository
-from safeai_git.sandbox import choose
-from safeai_git.sandbox.levels import caused_by_isolation, limit_met
-from safeai_git.sandbox.port import Backend, Job, Limits, Outcome
+from safeai_git.sandbox import choose, harvest
+from safeai_git.sandbox.jobs import missing_programs
+from safeai_git.sandbox.port import Backend, Job, Outcome
+from safeai_git.sandbox.terminal import ENVIRONMENT, SHELL, Terminal
+
+__all__ = ["Replayer", "command_digest", "last_lines"]
 
 Progress = Callable[[str], None]
-
-
-def command_digest(check: Check) -> str:
-    """SHA-256, in hex, over the canonical JSON of everything in a check that decides what runs."""
-    return canonical.digest(
-        {
-            "run": check.run,
-            "timeout_seconds": check.timeout_seconds,
-            "memory_bytes": check.memory_bytes,
-            "environment": sorted(check.environment),
-            "read_only": sorted(check.read_only),
-            "expect_exit": sorted(check.expect_exit),
-            "isolation": check.isolation,
-        }
-    )
+_WORSE = ("passed", "undecided", "failed")
+_LONGEST_LOOK_SECONDS = 86_400.0
+_ONE_AT_A_TIME = "C"
+"""There the number of processes is counted over all checks, and whoever ends orphans cannot tell whose they are."""
 
 
 class Replayer:
@@ -49,9 +43,11 @@ class Replayer:
         repository: Where the trees are.
         environ: Values for the variables that a check asks for by name.
         progress: Told about each step, for a person who waits.
-        on_output: Given the output of the checks as it comes.
+        on_output: Given a check's name and its output as it comes; from several threads with several `jobs`.
+        on_state: Told when a check begins to run and when it has ended; likewise.
         remember: Keep and reuse evidence in the repository's private folder. For hooks only: whoever can write that
             folder can write evidence, so an authority replays anew.
+        jobs: How many checks run at one time.
     """
 
     def __init__(
@@ -60,54 +56,161 @@ class Replayer:
         *,
         environ: Mapping[str, str],
         progress: Progress = lambda _: None,
-        on_output: Callable[[bytes], None] | None = None,
+        on_output: Callable[[str, bytes], None] | None = None,
+        on_state: Callable[[str, bool], None] = lambda _name, _running: None,
         remember: bool = False,
+        jobs: int = 1,
     ) -> None:
         self._repository = repository
         self._environ = environ
         self._progress = progress
         self._on_output = on_output
-        self._remember = remember
+        self._on_state = on_state
+        self._jobs = jobs
+        self._logs = CheckLogs(repository.private_directory / "logs")
+        self._store = EvidenceStore(repository.private_directory / "evidence") if remember else None
         self._seen: dict[tuple[str, str], CheckEvidence] = {}
+        self._reading = threading.Lock()
 
-    def evidence(self, proposal: Proposal, checks: Iterable[Check]) -> dict[str, CheckEvidence]:
-        """Replay every check on the proposed tree; what cannot run is undecided, never passed."""
+    def evidence(
+        self, proposal: Proposal, checks: Iterable[Check], policy: PolicyStack | None = None
+    ) -> dict[str, CheckEvidence]:
+        """Replay checks on the proposed tree; see `of_tree`."""
+        return self.of_tree(proposal.tree, checks, policy)
+
+    def of_tree(
+        self, tree: str, checks: Iterable[Check], policy: PolicyStack | None = None
+    ) -> dict[str, CheckEvidence]:
+        """Replay every check on a tree; what cannot run is undecided, never passed.
+
+        Args:
+            tree: Its name.
+            checks: Of the base commit's policy.
+            policy: All layers; the organisation's says what checks of the others may be shown.
+        """
         wanted = list(checks)
-        found = {check.name: known for check in wanted if (known := self._known(proposal.tree, check))}
-        missing = [check for check in wanted if check.name not in found]
+        found: dict[Check, CheckEvidence] = {}
+        for check in wanted:
+            if refused := policy.refused_mounts(check) if policy else ():
+                found[check] = undecided(check, tree, _refused(refused))
+            elif known := self._known(tree, check):
+                found[check] = known
+        missing = [check for check in wanted if check not in found]
         for level in sorted({check.isolation for check in missing}):
             asked = [check for check in missing if check.isolation == level]
             try:
-                found |= self._run(proposal, asked, level)
+                found |= self._run(tree, asked, level)
             except SandboxUnavailable as error:
-                found |= {
-                    check.name: CheckEvidence(check.name, "undecided", error.message, command_digest(check))
-                    for check in asked
-                }
-        return {check.name: found[check.name] for check in wanted}
+                found |= {check: undecided(check, tree, error.message) for check in asked}
+        by_name: dict[str, CheckEvidence] = {}
+        for check in wanted:  # of two layers' checks of one name, the worse counts for both
+            earlier = by_name.get(check.name)
+            if earlier is None or _WORSE.index(found[check].result) > _WORSE.index(earlier.result):
+                by_name[check.name] = found[check]
+        return by_name
 
-    def _run(self, proposal: Proposal, checks: list[Check], level: str) -> dict[str, CheckEvidence]:
+    def look(self, tree: str, check: Check, terminal: Terminal, policy: PolicyStack) -> Outcome:
+        """Let a person look around where a check would run. No evidence comes of it.
+
+        Raises:
+            SandboxUnavailable: Nothing here can isolate it, or the check may not be shown what it asks for.
+        """
+        if refused := policy.refused_mounts(check):
+            raise SandboxUnavailable(_refused(refused), hint="ask whoever keeps the organisation's policy")
+        backend = choose(state_dir=self._repository.private_directory, least=check.isolation)
+        with self._laid(tree, backend) as laid:
+            job = self._job(check, laid)
+            job = replace(
+                job,
+                argv=SHELL,
+                environment={**job.environment, **ENVIRONMENT},
+                limits=replace(job.limits, wall_seconds=_LONGEST_LOOK_SECONDS, output_bytes=2**62),
+                terminal=terminal.ends,
+            )
+            return backend.run(job, on_output=terminal.show)
+
+    def _run(self, tree: str, checks: list[Check], level: str) -> dict[Check, CheckEvidence]:
         backend = choose(state_dir=self._repository.private_directory, least=level)
         for reason in backend.isolation.not_stronger:
             self._progress(f"isolated at level {backend.isolation.level} only; not {reason}")
-        found: dict[str, CheckEvidence] = {}
+        jobs = 1 if backend.isolation.level == _ONE_AT_A_TIME else self._jobs
+        if jobs == 1 or len(checks) == 1:
+            return {check: self._replay(tree, check, backend) for check in checks}
+        with ThreadPoolExecutor(jobs) as pool:
+            try:
+                done = pool.map(lambda check: self._replay(tree, check, backend), checks)
+                return dict(zip(checks, done, strict=True))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _replay(self, tree: str, check: Check, backend: Backend) -> CheckEvidence:
+        try:
+            evidence = self._attempts(tree, check, backend)
+        except SandboxUnavailable as error:
+            evidence = undecided(check, tree, error.message)
+        self._progress(f"{check.name}: {evidence.result} ({evidence.detail}, {evidence.seconds:.1f} s)")
+        self._keep(evidence)
+        return evidence
+
+    def _attempts(self, tree: str, check: Check, backend: Backend) -> CheckEvidence:
+        runs: list[Seen] = []
+        for _ in range(check.attempts if check.deterministic is False else 1):
+            runs.append(self._once(tree, check, backend))
+            if judged(check, runs[-1], backend.isolation.level)[0] != "failed":
+                break
+        return observed(check, tree, runs, backend.isolation)
+
+    def _once(self, tree: str, check: Check, backend: Backend) -> Seen:
+        # Each run gets a tree of its own: what one writes must not decide another.
+        self._progress(f"preparing tree {tree[:12]} for {check.name}")
+        with self._laid(tree, backend) as laid:
+            artifacts: list[Artifact] = []
+            lacking: list[str] = []
+
+            def collect(root: int) -> None:
+                for path in check.artifacts:
+                    try:
+                        found = harvest.digest(root, path, check.limits.file_bytes)
+                        artifacts.append(Artifact(path, *found))
+                    except harvest.Unreadable as error:
+                        lacking.append(str(error))
+
+            job = self._job(check, laid)
+            job = replace(job, collect=collect if check.artifacts else None)
+            if absent := missing_programs(check.needs, job, backend.identity):
+                raise SandboxUnavailable(
+                    f"check {check.name} needs {', '.join(absent)}, which is not there",
+                    hint="install it where the sandbox shows it: in a folder of the system or one of read_only",
+                )
+            self._progress(f"replaying {check.name}: {check.run}")
+            heard = self._on_output
+            self._on_state(check.name, True)
+            try:
+                outcome = backend.run(
+                    job, on_output=None if heard is None else lambda piece: heard(check.name, piece)
+                )
+            finally:
+                self._on_state(check.name, False)
+        if outcome.output_bytes:
+            self._logs.keep(outcome.output_sha256, outcome.log)
+        return Seen(outcome, tuple(artifacts), "; ".join(lacking))
+
+    @contextmanager
+    def _laid(self, tree: str, backend: Backend) -> Iterator[Laid]:
         identity = backend.identity
-        for check in checks:
-            # Each check gets a tree of its own: what one writes must not decide another.
-            self._progress(f"preparing tree {proposal.tree[:12]} for {check.name}")
-            with proposed_tree(
-                self._repository.store,
-                proposal.tree,
-                repository=self._repository.root,
-                layered=backend.keeps_tree,
-                owner=None if identity is None else (identity.uid, identity.gid),
-            ) as laid:
-                self._progress(f"replaying {check.name}: {check.run}")
-                outcome = backend.run(self._job(check, laid), on_output=self._on_output)
-            found[check.name] = evidence = _observed(check, proposal.tree, outcome, backend)
-            self._progress(f"{check.name}: {evidence.result} ({evidence.detail}, {evidence.seconds:.1f} s)")
-            self._keep(evidence)
-        return found
+        with ExitStack() as stack:
+            with self._reading:  # of objects, by one thread at a time
+                laid = stack.enter_context(
+                    proposed_tree(
+                        self._repository.store,
+                        tree,
+                        repository=self._repository.root,
+                        layered=backend.keeps_tree,
+                        owner=None if identity is None else (identity.uid, identity.gid),
+                    )
+                )
+            yield laid
 
     def _job(self, check: Check, laid: Laid) -> Job:
         return Job(
@@ -119,61 +222,26 @@ class Replayer:
             tree_bytes=laid.written.bytes,
             mount_at=self._repository.root,
             environment={name: self._environ[name] for name in check.environment if name in self._environ},
-            limits=Limits(wall_seconds=check.timeout_seconds, memory_bytes=check.memory_bytes),
+            limits=limits_of(check),
             read_only=tuple(Path(folder) for folder in check.read_only),
         )
 
     def _known(self, tree: str, check: Check) -> CheckEvidence | None:
         key = (tree, command_digest(check))
-        if key not in self._seen and self._remember:
-            data = read_json(self._place(*key))
-            if isinstance(data, dict) and data.get("tree") == tree and data.get("command_digest") == key[1]:
-                try:
-                    self._seen[key] = CheckEvidence(**data)
-                except TypeError:  # written by another version
-                    return None
+        if key not in self._seen and self._store and (found := self._store.find(*key)):
+            self._seen[key] = found
         return self._seen.get(key)
 
     def _keep(self, evidence: CheckEvidence) -> None:
         if evidence.result == "undecided":
             return
         self._seen[evidence.tree, evidence.command_digest] = evidence
-        if self._remember:
-            text = json.dumps(asdict(evidence), sort_keys=True).encode()
-            write_atomically(self._place(evidence.tree, evidence.command_digest), text)
-
-    def _place(self, tree: str, digest: str) -> Path:
-        return self._repository.private_directory / "evidence" / f"{tree}-{digest[:16]}.json"
+        if self._store:
+            self._store.keep(evidence)
 
 
-def _observed(check: Check, tree: str, outcome: Outcome, backend: Backend) -> CheckEvidence:
-    result, detail = _judged(check, outcome, backend.isolation.level)
-    return CheckEvidence(
-        name=check.name,
-        result=result,
-        detail=detail,
-        command_digest=command_digest(check),
-        tree=tree,
-        seconds=round(outcome.seconds, 3),
-        output_bytes=outcome.output_bytes,
-        output_sha256=outcome.output_sha256,
-        isolation=backend.isolation.in_words,
-    )
-
-
-def _judged(check: Check, outcome: Outcome, level: str) -> tuple[CheckResult, str]:
-    if outcome.limit_hit:
-        return "failed", f"stopped at its limit: {outcome.limit_hit}"
-    if outcome.signal is not None:
-        return "failed", f"ended by signal {outcome.signal}"
-    ended = f"exit code {outcome.exit_code}"
-    if outcome.exit_code in check.expect_exit:
-        return "passed", ended
-    if because := caused_by_isolation(level, outcome.output):
-        return "undecided", f"{ended}, perhaps only because isolation of level {level} refuses it: {because}"
-    if met := limit_met(outcome.exit_code, outcome.output):
-        return "failed", f"{ended}, at its limit: {met}"
-    return "failed", ended
+def _refused(paths: tuple[str, ...]) -> str:
+    return f"the organisation's policy does not allow it to be shown {', '.join(paths)}"
 
 
 def last_lines(output: bytes, number: int = 20) -> str:

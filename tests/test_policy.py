@@ -611,6 +611,8 @@ def test_checks_that_a_schema_cannot_express() -> None:
         {"checks": [check, check]},
         {"agents": {"devin": {"autonomy_tier": "stable"}}},
         {"max_edits": 5.0},
+        {"checks": [{**check, "setup": {"run": "x", "locks": ["a/lock"], "keeps": ["a"]}}]},
+        {"checks": [{**check, "setup": {"run": "x", "locks": ["lock"], "keeps": ["a", "a"]}}]},
     ]
     for document in documents:
         assert schema.faults(document, "policy") == []
@@ -654,6 +656,7 @@ def words(*options: str) -> st.SearchStrategy[Any]:
     return maybe(st.sampled_from(options))
 
 
+TREE_PATH = st.sampled_from(["out/x", "..b", "/x", "a//b", "../a", "a/.", "a/", "x\n", ""])
 AGENT = mapping({}, {"autonomy_tier": words("frozen", "alpha"), "allow": maybe(st.booleans())})
 CHECK = mapping(
     {"name": NAME, "run": maybe(st.sampled_from(["x", "a\nb", "a\n"]))},
@@ -669,6 +672,25 @@ CHECK = mapping(
         ),
         "expect_exit": maybe(st.lists(st.integers(-1, 256), max_size=2)),
         "isolation": words("A", "B", "C", "D"),
+        "limits": maybe(mapping({}, {"processes": maybe(NUMBER), "open_files": maybe(NUMBER)})),
+        "needs": maybe(st.lists(st.sampled_from(["node", "g++", "a/b", "", "x\n"]), max_size=2)),
+        "deterministic": maybe(st.sampled_from([None, True, False])),
+        "attempts": maybe(st.integers(0, 11)),
+        "artifacts": maybe(st.lists(TREE_PATH, max_size=2)),
+        "setup": maybe(
+            mapping(
+                {
+                    "run": maybe(st.just("x")),
+                    "locks": maybe(st.lists(st.sampled_from(["lock", "a/lock"]), max_size=2)),
+                    "keeps": maybe(st.lists(TREE_PATH, max_size=1)),
+                },
+                {
+                    "network": maybe(st.booleans()),
+                    "timeout_seconds": maybe(NUMBER),
+                    "memory_bytes": maybe(NUMBER),
+                },
+            )
+        ),
     },
 )
 RULE = mapping(
@@ -711,6 +733,8 @@ DOCUMENT = mapping(
             )
         ),
         "checks": maybe(st.lists(CHECK, max_size=2)),
+        "allow_read_only": maybe(st.lists(st.sampled_from(["/opt", "/", "a"]), max_size=2)),
+        "allow_setup_network": words("never", "reviewed", "proposed", "always"),
         "rules": maybe(st.lists(RULE, max_size=2)),
         "governor": maybe(
             mapping(
@@ -851,6 +875,38 @@ def test_json_is_read_as_it_is(loader: str, document: dict[str, Any], data: st.D
 
 
 # Layers
+
+
+def test_what_checks_may_be_shown_is_the_organisations_to_say() -> None:
+    ours = from_data(
+        {
+            "checks": [
+                {"name": "a", "run": "x", "read_only": ["/opt/node", "/optional", "/srv/cache"]},
+                {
+                    "name": "b",
+                    "run": "x",
+                    "setup": {"run": "y", "locks": ["l"], "keeps": ["k"], "read_only": ["/srv/wheels"]},
+                },
+            ],
+            "allow_read_only": ["/srv"],
+            "allow_setup_network": "proposed",
+        }
+    )
+    theirs = from_data(
+        {
+            "checks": [{"name": "c", "run": "x", "read_only": ["/var/cache/own"]}],
+            "allow_read_only": ["/opt"],
+            "allow_setup_network": "reviewed",
+        }
+    )
+    alone, both = PolicyStack((ours,)), PolicyStack((theirs, ours))
+    assert [alone.refused_mounts(one) for one in alone.checks] == [(), ()]
+    assert {one.name: both.refused_mounts(one) for one in both.checks} == {
+        "c": (),
+        "a": ("/optional", "/srv/cache"),
+        "b": ("/srv/wheels",),
+    }
+    assert (alone.setup_network, both.setup_network) == ("never", "reviewed")
 
 
 def test_B05_a_layer_can_only_tighten() -> None:

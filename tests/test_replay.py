@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import POLICY, Repo
 
-from safeai_git.commands import check as commands
+from safeai_git.commands import replay as commands
 from safeai_git.commands.session import Session
 from safeai_git.core.context import CheckEvidence
 from safeai_git.core.errors import SandboxUnavailable, WrongUse
@@ -264,7 +264,7 @@ class TestWithoutASandbox:
 
     def test_replay_could_not_decide(self, checked: Repo) -> None:
         with pytest.raises(SandboxUnavailable, match="bwrap is not installed") as caught:
-            commands.replay(session_of(checked), "", only="", show_output=False)
+            commands.replay(session_of(checked), commands.Request(show_output=False))
         assert "apt-get install bubblewrap" in caught.value.hint
         assert not self.canary.exists()
 
@@ -411,4 +411,4 @@ def test_no_replay_is_told_and_needs_review(checked: Repo) -> None:
 def test_unknown_check_in_process(checked: Repo) -> None:
     checked.commit("more", {"src/b": "b\n"})
     with pytest.raises(WrongUse):
-        commands.replay(session_of(checked), "HEAD", only="x", show_output=False)
+        commands.replay(session_of(checked), commands.Request("HEAD", "x", show_output=False))

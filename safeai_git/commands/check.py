@@ -1,24 +1,22 @@
-"""``safeai-git check`` and ``safeai-git replay``."""
+"""``safeai-git check``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safeai_git.commands.found import Found, Report
 from safeai_git.commands.session import Session
-from safeai_git.core.display import count, safe_text
-from safeai_git.core.errors import RepositoryError, SandboxUnavailable, WrongUse
+from safeai_git.core.display import count
+from safeai_git.core.errors import RepositoryError, WrongUse
 from safeai_git.files import read_bounded
 from safeai_git.gate import Gate, Judgement, worst
 from safeai_git.policy_change import policy_change
-from safeai_git.replay import Replayer
 from safeai_git.report import data, text
 from safeai_git.report import policy_change as report_policy_change
-from safeai_git.sandbox import choose
 from safeai_git.seal import Sealer
 
 LARGEST_PATCH = 64 * 1024 * 1024
@@ -151,42 +149,3 @@ def _show(session: Session, judged: list[Judgement], decision: str) -> None:
             session.say(report_policy_change.remark(change))
     if len(judged) != 1:
         session.say(text.summary(judged, decision, style))
-
-
-def replay(session: Session, revision: str, *, only: str, show_output: bool) -> int:
-    """Run the policy's checks on a commit's tree (empty: on the staged tree), whatever the verdict on it would be.
-
-    Raises:
-        SandboxUnavailable: Nothing here can isolate a check; nothing was executed.
-    """
-    gate = session.gate(replay=False)
-    judged = gate.commit(session.repository.commit_id(revision)) if revision else gate.staged()
-    proposal, policy = judged.verdict.proposal, judged.trust.policy
-    checks = [one for one in policy.checks if not only or one.name == only]
-    if not checks:
-        names = ", ".join(one.name for one in policy.checks) or "none"
-        raise WrongUse(
-            f"the policy has no check '{only}'" if only else "the policy has no checks",
-            hint=f"checks there are: {names}; they are listed under 'checks:' in .safeai/policy.yaml",
-        )
-    choose(state_dir=session.repository.private_directory)
-    replayer = Replayer(
-        session.repository,
-        environ=session.environ,
-        progress=session.note if session.output_format == "text" else session.progress,
-        on_output=_pass_on if show_output else None,
-    )
-    evidence = list(replayer.evidence(proposal, checks).values())
-    if session.output_format != "text":
-        session.data({"tree": proposal.tree, "checks": [asdict(one) for one in evidence]})
-    for one in evidence:
-        session.say(f"{one.name}: {one.result} ({one.detail}, {one.seconds:.1f} s, {one.isolation})")
-    undecided = [one for one in evidence if one.result == "undecided"]
-    if undecided:
-        raise SandboxUnavailable(f"the check '{undecided[0].name}' gave no answer: {undecided[0].detail}")
-    return 0 if all(one.result == "passed" for one in evidence) else 1
-
-
-def _pass_on(chunk: bytes) -> None:
-    """Show a check's output, with whatever could move the cursor or worse made visible."""
-    sys.stderr.write(safe_text(chunk.decode("utf-8", "replace"), newlines=True))

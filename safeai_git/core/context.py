@@ -26,6 +26,15 @@ CheckResult = Literal["passed", "failed", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a check made: its path in the tree, SHA-256 in hex, size in bytes."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckEvidence:
     """What a replay observed of one check.
 
@@ -38,6 +47,13 @@ class CheckEvidence:
         seconds: Wall clock.
         output_bytes, output_sha256: Of everything that it printed.
         isolation: The sandbox's level and backend, e.g. ``B bubblewrap``; empty when nothing ran.
+        exit_code: The command's own; ``None`` when it was stopped or nothing ran.
+        signal: The signal that it was stopped with.
+        limit: The limit that stopped it or that it ran into by its own account; empty when none.
+        limits: What it was allowed, by the names of `sandbox.port.Limits`, in whole numbers.
+        attempts: How often it ran; the figures are of the last time.
+        artifacts: The declared files that it made.
+        prepared: SHA-256, hex, of the content of its prepared environment; empty when it has none.
     """
 
     name: str
@@ -49,6 +65,13 @@ class CheckEvidence:
     output_bytes: int = 0
     output_sha256: str = ""
     isolation: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    limit: str = ""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    attempts: int = 1
+    artifacts: tuple[Artifact, ...] = ()
+    prepared: str = ""
 
 
 def _no_expressions(when: str, facts: Mapping[str, Any]) -> bool:

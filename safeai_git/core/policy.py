@@ -27,6 +27,7 @@ from safeai_git.core.policy_parts import (
     GovernorLink,
     PolicyRule,
     Settings,
+    Setup,
     Tier,
 )
 from safeai_git.core.policy_reader import read
@@ -41,6 +42,7 @@ __all__ = [
     "Policy",
     "PolicyRule",
     "PolicyStack",
+    "Setup",
     "difference",
 ]
 
@@ -221,6 +223,22 @@ class PolicyStack:
         """The checks of all layers that a change of these paths asks for, each once."""
         changed = tuple(paths)
         return tuple(dict.fromkeys(check for layer in self.layers for check in layer.checks_for(changed)))
+
+    def refused_mounts(self, check: Check) -> tuple[str, ...]:
+        """What a check or its set-up wants to be shown of the host and the organisation's policy does not allow.
+
+        Without an organisation's policy nobody but the repository's own, which the base commit holds, has a say.
+        """
+        if len(self.layers) < 2 or check in self.layers[0].checks:
+            return ()
+        allowed = self.layers[0].allow_read_only
+        wanted = (*check.read_only, *(check.setup.read_only if check.setup else ()))
+        return tuple(path for path in wanted if not any(f"{path}/".startswith(f"{one}/") for one in allowed))
+
+    @property
+    def setup_network(self) -> str:
+        """For whose lock files a set-up may use the network; ``never`` where no organisation's policy says so."""
+        return self.layers[0].allow_setup_network if len(self.layers) > 1 else "never"
 
 
 def _plain(value: Any) -> Any:

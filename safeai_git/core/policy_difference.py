@@ -7,13 +7,14 @@ default out is no difference, and it is advice: what a rule's new expression let
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from safeai_git.core.policy_parts import (
     AUTHOR_CLASSES,
     DEFAULT_OUTCOMES,
     OUTCOMES,
+    SETUP_NETWORK,
     TIERS,
     UNREACHABLE,
     Approvals,
@@ -60,6 +61,12 @@ def _changes(old: Policy, new: Policy) -> Iterator[Change]:
         yield from _ranked(key, old.outcomes.get(rule, own), new.outcomes.get(rule, own), OUTCOMES.index)
     yield from _approvals(old.approvals, new.approvals)
     yield from _named("checks", {one.name: one for one in old.checks}, {one.name: one for one in new.checks})
+    yield from (
+        replace(one, direction="looser" if one.direction == "tighter" else "tighter")
+        for one in _closing("allow_read_only", old.allow_read_only, new.allow_read_only)
+    )
+    networks = (old.allow_setup_network, new.allow_setup_network)
+    yield from _ranked("allow_setup_network", *networks, lambda one: -SETUP_NETWORK.index(one))
     yield from _named("rules", {one.id: one for one in old.rules}, {one.id: one for one in new.rules})
     yield from _governor(old.governor, new.governor)
     ages = (old.kill_switch_max_age_seconds, new.kill_switch_max_age_seconds)

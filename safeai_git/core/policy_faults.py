@@ -150,9 +150,9 @@ class Section:
             Section(self._faults, item, (*self._place, key, i), known, f"{what} {i + 1}") for i, item in items
         ]
 
-    def section(self, key: str, known: Iterable[str]) -> Section | None:
-        """A mapping below a key, ``None`` where the key is absent."""
-        if key not in self._items:
+    def section(self, key: str, known: Iterable[str], *, optional: bool = False) -> Section | None:
+        """A mapping below a key, ``None`` where the key is absent, or where it is null and that is `optional`."""
+        if key not in self._items or (optional and self._items[key] is None):
             return None
         return Section(self._faults, self._items[key], (*self._place, key), known, f"'{key}'")
 

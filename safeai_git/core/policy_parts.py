@@ -23,6 +23,9 @@ OUTCOMES = ("warn", "review", "deny")
 UNREACHABLE = ("spool", "review", "deny")
 ISOLATION_LEVELS = ("A", "B", "C")
 EACH = ("change", "edit")
+SETUP_NETWORK = ("never", "reviewed", "proposed")
+"""For whose lock files an organisation lets the commands of a set-up use the network: nobody's, the base commit's,
+anybody's."""
 
 RULE_IDS = (
     "malformed-tree",
@@ -84,6 +87,9 @@ MAX_NAMES = 64
 MAX_RUN = 16_384
 MAX_WHEN = 2_048
 MAX_TEXT = 1_000
+MAX_ATTEMPTS = 10
+MAX_ARTIFACTS = 16
+MAX_LOCKS = 32
 
 GOVERNANCE = (".safeai/",)
 """Always protected, whatever a policy says: what every verdict is held against."""
@@ -196,6 +202,53 @@ class Approvals:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckLimits:
+    """What one replay may use, besides its time and its memory; `sandbox.port.Limits` says how each is meant."""
+
+    cpu_seconds: int = 1_800
+    processes: int = 512
+    file_bytes: int = 2**30
+    open_files: int = 4_096
+    output_bytes: int = 16 * 2**20
+    scratch_bytes: int = 2 * 2**30
+    scratch_files: int = 200_000
+
+
+LIMIT_BOUNDS: dict[str, tuple[int, int]] = {
+    "cpu_seconds": (1, MAX_SECONDS),
+    "processes": (1, 32_768),
+    "file_bytes": (0, MAX_BYTES),
+    "open_files": (16, 1_048_576),
+    "output_bytes": (0, 256 * 2**20),
+    "scratch_bytes": (2**20, MAX_BYTES),
+    "scratch_files": (1, 10_000_000),
+}
+"""The least and the most that a policy may write for each of `CheckLimits`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Commands that prepare an environment for a check, once for each content of the lock files.
+
+    Attributes:
+        run: A line for ``/bin/sh -c``, started in a tree that holds the lock files and nothing else.
+        locks: Paths of the tree whose content decides what is prepared.
+        keeps: Folders of the tree that are kept, and shown to the check read-only at the same place.
+        network: Whether it asks for the network; it is given only where the organisation's policy says so.
+        timeout_seconds, memory_bytes, environment, read_only: As of a check.
+    """
+
+    run: str
+    locks: tuple[str, ...]
+    keeps: tuple[str, ...]
+    network: bool = False
+    timeout_seconds: int = 900
+    memory_bytes: int = 2 * 2**30
+    environment: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """A command to replay in the sandbox.
 
@@ -203,11 +256,19 @@ class Check:
         name: Unique in the policy.
         run: A line for ``/bin/sh -c``.
         paths: Which edits ask for it; empty for every change.
-        timeout_seconds, memory_bytes: Past these the check is stopped and gives no answer.
+        timeout_seconds, memory_bytes: Past these the check is stopped and has failed.
         environment: Names of variables that are passed in.
         read_only: Absolute folders or files of the host that are shown inside.
         expect_exit: The exit codes that pass.
         isolation: The weakest level of isolation that will do.
+        limits: What else it may use.
+        needs: Programs that must be there; without one of them the check gives no answer.
+        deterministic: False for a check that may fail by chance: a failure is tried again, and results that differ
+            are no answer. True for one whose output is the same each time. ``None``: the result is, the output may
+            not be.
+        attempts: How often one that is not deterministic is tried at most.
+        artifacts: Files that it makes, as paths of the tree; their digests are evidence.
+        setup: What prepares its environment.
     """
 
     name: str
@@ -219,6 +280,12 @@ class Check:
     read_only: tuple[str, ...] = ()
     expect_exit: tuple[int, ...] = (0,)
     isolation: str = "C"
+    limits: CheckLimits = CheckLimits()
+    needs: tuple[str, ...] = ()
+    deterministic: bool | None = None
+    attempts: int = 3
+    artifacts: tuple[str, ...] = ()
+    setup: Setup | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +332,8 @@ class Settings:
     outcomes: Mapping[str, str] = field(default_factory=dict)
     approvals: Approvals = Approvals()
     checks: tuple[Check, ...] = ()
+    allow_read_only: tuple[str, ...] = ()
+    allow_setup_network: str = "never"
     rules: tuple[PolicyRule, ...] = ()
     governor: GovernorLink | None = None
     kill_switch_max_age_seconds: int = 3_600

@@ -11,22 +11,34 @@ from collections.abc import Mapping
 
 from safeai_git.core import policy_parts as parts
 from safeai_git.core.policy_faults import KEY, Faults, Section, guess, show
-from safeai_git.core.policy_parts import AgentRule, Approvals, Check, GovernorLink, PolicyRule, Settings
+from safeai_git.core.policy_parts import (
+    AgentRule,
+    Approvals,
+    Check,
+    CheckLimits,
+    GovernorLink,
+    PolicyRule,
+    Settings,
+    Setup,
+)
 from safeai_git.core.policy_values import (
     AGENT,
     NAME,
     PRINCIPAL,
+    PROGRAM,
     REPOSITORY,
     URL,
     boolean,
     expression,
     host_path,
     matching,
+    maybe,
     number,
     one_of,
     optional,
     pattern,
     text,
+    tree_path,
     variable,
 )
 
@@ -66,6 +78,8 @@ def read(data: object, faults: Faults) -> Settings:
         outcomes=_outcomes(top, faults),
         approvals=_approvals(top),
         checks=_checks(top),
+        allow_read_only=top.many("allow_read_only", host_path, parts.MAX_NAMES),
+        allow_setup_network=top.get("allow_setup_network", one_of(parts.SETUP_NETWORK), "never"),
         rules=_rules(top),
         governor=_governor(top),
         kill_switch_max_age_seconds=kill_switch.get(
@@ -97,6 +111,8 @@ TOP = (
     "outcomes",
     "approvals",
     "checks",
+    "allow_read_only",
+    "allow_setup_network",
     "rules",
     "governor",
     "kill_switch",
@@ -171,6 +187,12 @@ def _checks(top: Section) -> tuple[Check, ...]:
         "read_only",
         "expect_exit",
         "isolation",
+        "limits",
+        "needs",
+        "deterministic",
+        "attempts",
+        "artifacts",
+        "setup",
     )
     checks: dict[str, Check] = {}
     for entry in top.sections("checks", known, "check", parts.MAX_CHECKS):
@@ -184,6 +206,12 @@ def _checks(top: Section) -> tuple[Check, ...]:
             read_only=entry.many("read_only", host_path, parts.MAX_NAMES),
             expect_exit=entry.many("expect_exit", number(0, 255), 256, (0,)),
             isolation=entry.get("isolation", one_of(parts.ISOLATION_LEVELS), "C"),
+            limits=_limits(entry),
+            needs=entry.many("needs", matching(PROGRAM, "must be the name of a program"), parts.MAX_NAMES),
+            deterministic=entry.get("deterministic", maybe, None),
+            attempts=entry.get("attempts", number(1, parts.MAX_ATTEMPTS), 3),
+            artifacts=entry.many("artifacts", tree_path, parts.MAX_ARTIFACTS),
+            setup=_setup(entry),
         )
         if not check.expect_exit:
             entry.note("expect_exit", "'expect_exit' is empty, so no exit code would pass", "write [0]")
@@ -191,6 +219,55 @@ def _checks(top: Section) -> tuple[Check, ...]:
             entry.note("name", f"two checks are called '{check.name}'", "give each a name of its own")
         checks[check.name] = check
     return tuple(checks.values())
+
+
+def _limits(check: Section) -> CheckLimits:
+    entry = check.section("limits", parts.LIMIT_BOUNDS)
+    if entry is None:
+        return CheckLimits()
+    own = CheckLimits()
+    return CheckLimits(
+        **{
+            key: entry.get(key, number(*bounds), getattr(own, key))
+            for key, bounds in parts.LIMIT_BOUNDS.items()
+        }
+    )
+
+
+def _setup(check: Section) -> Setup | None:
+    known = (
+        "run",
+        "locks",
+        "keeps",
+        "network",
+        "timeout_seconds",
+        "memory_bytes",
+        "environment",
+        "read_only",
+    )
+    entry = check.section("setup", known, optional=True)
+    if entry is None:
+        return None
+    setup = Setup(
+        run=entry.need("run", text(parts.MAX_RUN, line=False), ""),
+        locks=entry.many("locks", tree_path, parts.MAX_LOCKS),
+        keeps=entry.many("keeps", tree_path, parts.MAX_LOCKS),
+        network=entry.get("network", boolean, default=False),
+        timeout_seconds=entry.get("timeout_seconds", number(1, parts.MAX_SECONDS), 900),
+        memory_bytes=entry.get("memory_bytes", number(parts.MIN_MEMORY, parts.MAX_BYTES), 2 * 2**30),
+        environment=entry.many("environment", variable, parts.MAX_NAMES),
+        read_only=entry.many("read_only", host_path, parts.MAX_NAMES),
+    )
+    if not setup.locks or not setup.keeps:
+        entry.note(None, "a set-up needs 'locks' and 'keeps'", "name the lock files, and the folders to keep")
+    for place in setup.keeps:
+        others = [*setup.locks, *setup.keeps]
+        others.remove(place)
+        if any(f"{one}/".startswith(f"{place}/") for one in others):
+            entry.note(
+                "keeps", f"'{place}' holds another path of the set-up", "keep folders beside each other"
+            )
+    return setup
 
 
 def _rules(top: Section) -> tuple[PolicyRule, ...]:

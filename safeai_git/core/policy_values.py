@@ -19,6 +19,9 @@ AGENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 KEPT_OUT = ("LD_", "DYLD_", "GIT_", "SAFEAI_")
 HOST_PATH = re.compile(r"(/(?!\.{1,2}(/|\Z))[^/\x00-\x1f\x7f]+)+\Z")
+_COMPONENT = r"(?!\.{1,2}(/|\Z))[^/\x00-\x1f\x7f]+"
+TREE_PATH = re.compile(rf"{_COMPONENT}(/{_COMPONENT})*\Z")
+PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,63}\Z")
 PRINCIPAL = re.compile(r"[^\x00-\x20\x7f,!][^\x00-\x20\x7f,]{0,254}\Z")
 REPOSITORY = re.compile(r"[!-~]{0,255}\Z")
 LINE = re.compile(r"[^\x00-\x1f\x7f]+\Z")
@@ -130,6 +133,20 @@ def host_path(value: object) -> str:
     if len(path) > 1_024:
         raise Refused("has more than 1,024 characters")
     return path
+
+
+def tree_path(value: object) -> str:
+    """The path of a file or folder of the tree, from its root, without detours."""
+    hint = "from the repository's root; no '.', '..' or empty component, and no '/' at either end"
+    path = matching(TREE_PATH, "must be a path of the tree", hint)(value)
+    if len(path) > 1_024:
+        raise Refused("has more than 1,024 characters")
+    return path
+
+
+def maybe(value: object) -> bool | None:
+    """``true``, ``false`` or ``null``."""
+    return None if value is None else boolean(value)
 
 
 def expression(value: object) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from safeai_git.core import canonical
 from safeai_git.core.attribution import CLASSES
+from safeai_git.core.context import CheckEvidence
 from safeai_git.core.display import display, safe_text
 from safeai_git.core.envelope import MAX_PAE, PAYLOAD_TYPE, pae
 from safeai_git.core.errors import FormatError
@@ -87,24 +88,36 @@ def report(verdict: Verdict, stamp: Stamp) -> dict[str, Any]:
                 {**to_json(edit.path), "status": edit.status, "size": edit.size} for edit in proposal.edits
             ],
         },
-        "evidence": [
-            {
-                "name": one.name,
-                "result": one.result,
-                "detail": safe_text(one.detail),
-                "command_digest": one.command_digest,
-                "tree": one.tree,
-                "milliseconds": round(one.seconds * 1000),
-                "output_bytes": one.output_bytes,
-                "output_sha256": one.output_sha256,
-                "isolation": one.isolation,
-            }
-            for one in verdict.context.evidence.values()
-        ],
+        "evidence": [evidence_data(one) for one in verdict.context.evidence.values()],
         "kill_switch": {
             "state": verdict.context.kill_switch.state,
             "reason": safe_text(verdict.context.kill_switch.reason),
         },
+    }
+
+
+def evidence_data(evidence: CheckEvidence) -> dict[str, Any]:
+    """What was observed of one check, as JSON data."""
+    return {
+        "name": evidence.name,
+        "result": evidence.result,
+        "detail": safe_text(evidence.detail),
+        "command_digest": evidence.command_digest,
+        "tree": evidence.tree,
+        "milliseconds": round(evidence.seconds * 1000),
+        "output_bytes": evidence.output_bytes,
+        "output_sha256": evidence.output_sha256,
+        "isolation": evidence.isolation,
+        "exit_code": evidence.exit_code,
+        "signal": evidence.signal,
+        "limit": evidence.limit,
+        "limits": dict(evidence.limits),
+        "attempts": evidence.attempts,
+        "artifacts": [
+            {"path": safe_text(one.path), "sha256": one.sha256, "bytes": one.bytes}
+            for one in evidence.artifacts
+        ],
+        "prepared": evidence.prepared,
     }
 
 

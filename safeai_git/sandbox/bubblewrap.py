@@ -130,6 +130,7 @@ class Bubblewrap:
                 (*own_files.values(), bpf),
                 identity,
                 overlay=job.mount_at if self.keeps_tree else None,
+                terminal=job.terminal,
             )
             try:
                 return supervise.run(launch, job, on_output=on_output)

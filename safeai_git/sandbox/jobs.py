@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox import layout
@@ -70,6 +71,31 @@ def check_job(job: Job, *, layers: bool = False) -> None:
         raise SandboxUnavailable(
             f"check {job.name} has no command that can be run", hint="give it one in the policy"
         )
+
+
+def missing_programs(names: Sequence[str], job: Job, identity: Identity | None) -> list[str]:
+    """The programs that a job would not find in its search path.
+
+    Args:
+        names: Without folders.
+        job: For what it is shown.
+        identity: Who it runs as.
+
+    Raises:
+        SandboxUnavailable: It cannot be shown what the policy asks for.
+    """
+    mounts = [*layout.toolchain_mounts(job, identity), *layout.policy_mounts(job, identity)]
+    places = [Path(folder) for folder in environment(job, mounts)["PATH"].split(":")]
+    shown = {mount.target: mount.source for mount in mounts}
+    folders = [
+        next((shown[one] / place.relative_to(one) for one in shown if place.is_relative_to(one)), place)
+        for place in places
+    ]
+    return [name for name in names if not any(_is_program(folder / name) for folder in folders)]
+
+
+def _is_program(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
 
 
 def check_caller(identity: Identity | None) -> None:

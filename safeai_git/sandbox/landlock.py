@@ -190,6 +190,7 @@ class Landlock:
                 identity,
                 stop=held.close,
                 watched=(own / "home", own / "tmp"),
+                terminal=job.terminal,
             )
             try:
                 return supervise.run(launch, job, on_output=on_output)

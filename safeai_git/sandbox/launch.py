@@ -35,6 +35,7 @@ _GUARD = (
 descriptors of one digit. What runs in the background would read nothing without the detour (POSIX, "Asynchronous
 Lists"). It is a shell of its own so that its command line is not that of the launcher."""
 _GATE = 'echo up >&0; read -r go && exec "$@" </dev/null'
+_GATE_TO_TERMINAL = 'echo up >&0; read -r go && exec "$@" <&1'
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Launch:
         stop: Makes a launcher that ends everything by itself do so; ``None`` for one that needs a guard.
         watched: Folders, besides the tree, that count against what a job may write.
         overlay: Where the job sees a tree of its own that the kernel bounds; ``None`` where it writes into the given.
+        terminal: A terminal of its own, for a command that people talk to: our end, and the path of the other.
     """
 
     argv: Callable[[int], Sequence[str]]
@@ -60,6 +62,7 @@ class Launch:
     stop: Callable[[], None] | None = None
     watched: tuple[Path, ...] = ()
     overlay: Path | None = None
+    terminal: tuple[int, str] | None = None
 
 
 class Guard:
@@ -108,12 +111,13 @@ def start(launch: Launch, stack: ExitStack) -> Started:
     Raises:
         SandboxUnavailable: It could not be started.
     """
-    output, their_output = _pipe(stack)
+    output, their_output = _pipe(stack) if launch.terminal is None else _ends(launch.terminal, stack)
+    gate = _GATE if launch.terminal is None else _GATE_TO_TERMINAL
     status, their_status = _pipe(stack)
     line, their_line = socket.socketpair()
     stack.enter_context(line)
     identity = launch.identity
-    command = [*launch.argv(their_status), "--", "/bin/sh", "-c", _GATE, "sh", *launch.command]
+    command = [*launch.argv(their_status), "--", "/bin/sh", "-c", gate, "sh", *launch.command]
     passed = (their_status, *launch.descriptors)
     try:
         if launch.stop is None:
@@ -198,6 +202,12 @@ def _popen(
         group=identity.gid if identity else None,
         extra_groups=[] if identity else None,
     )
+
+
+def _ends(terminal: tuple[int, str], stack: ExitStack) -> tuple[int, int]:
+    ours = os.dup(terminal[0])
+    stack.callback(os.close, ours)
+    return ours, os.open(terminal[1], os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def _pipe(stack: ExitStack) -> tuple[int, int]:

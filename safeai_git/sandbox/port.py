@@ -62,6 +62,10 @@ class Job:
         tree_entries, tree_bytes: What the tree holds at the start; allowed on top of the limits.
         below: Layers below `tree`, the next one first, for a backend that keeps the tree: never written, and shared
             with other jobs. As overlayfs reads them, what `tree` has hides them, and its whiteouts hide more.
+        collect: Given a descriptor of the tree as the job left it, once nothing of the job is running any more; not
+            called for a job that was stopped.
+        terminal: A terminal of its own, for a job that people talk to: our end, and the path of the other. Nothing
+            that it prints is kept then.
     """
 
     name: str
@@ -75,6 +79,8 @@ class Job:
     tree_entries: int = 0
     tree_bytes: int = 0
     below: tuple[Path, ...] = ()
+    collect: Callable[[int], None] | None = None
+    terminal: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ class Outcome:
         seconds: Wall clock.
         output: Standard output and error in the order of arrival: all, or the beginning and the end.
         output_bytes, output_sha256: Of everything that was read from it (hex).
+        log: All of that, as a zlib stream.
     """
 
     exit_code: int | None
@@ -97,6 +104,7 @@ class Outcome:
     output: bytes
     output_bytes: int
     output_sha256: str
+    log: bytes = b""
 
     @property
     def passed(self) -> bool:

@@ -8,6 +8,7 @@ for it is the proof that nothing is left. Our own launcher ends only when it has
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import selectors
@@ -65,7 +66,10 @@ def run(launch: Launch, job: Job, *, on_output: Callable[[bytes], None] | None =
             limit_hit = supervised.watch(begun + job.limits.wall_seconds)
         finally:
             supervised.end()
-        return supervised.outcome(limit_hit, time.monotonic() - begun)
+        outcome = supervised.outcome(limit_hit, time.monotonic() - begun)
+        if job.collect is not None and outcome.limit_hit is None:
+            job.collect(supervised.tree())
+        return outcome
 
 
 class _Supervised:
@@ -83,12 +87,14 @@ class _Supervised:
         self._process = started.process
         self._guard = started.guard
         self._stop = launch.stop
+        self._overlay = launch.overlay
+        self._tree: int | None = None
         self._job = job
         self._usage = usage
         self._stack = stack
         self._output_end, self._status_end, self._line = started.output, started.status, started.line
         self._on_output = on_output
-        self._output = Output(job.limits.output_bytes)
+        self._output = Output(job.limits.output_bytes, logged=job.terminal is None)
         self._status = b""
         self._first: int | None = None
         self._first_pid = 0
@@ -135,6 +141,9 @@ class _Supervised:
         if self._up is None:
             return
         if self._first is not None and _is_bound(self._first_pid):
+            if self._job.collect is not None and self._overlay is not None:
+                # Held by this descriptor it outlives the sandbox that mounted it.
+                self._tree = self._folder(f"/proc/{self._first_pid}/root{self._overlay}")
             self._released = True
             with suppress(BrokenPipeError):
                 self._line.sendall(b"go\n")
@@ -198,7 +207,23 @@ class _Supervised:
             output=self._output.text(),
             output_bytes=self._output.total,
             output_sha256=self._output.sha256,
+            log=self._output.log(),
         )
+
+    def tree(self) -> int:
+        """A descriptor of the tree as the job left it, after `end`."""
+        return self._folder(str(self._job.tree)) if self._tree is None else self._tree
+
+    def _folder(self, path: str) -> int:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise SandboxUnavailable(
+                f"the tree of check {self._job.name} cannot be looked into: {error.strerror}",
+                hint="take 'artifacts' and 'setup' out of the check, or demand isolation of another level",
+            ) from error
+        self._stack.callback(os.close, descriptor)
+        return descriptor
 
     def _exit_code(self) -> int:
         told = [found["exit-code"] for found in _documents(self._status) if "exit-code" in found]
@@ -225,7 +250,12 @@ class _Supervised:
 
     def _read(self, ready: list[int], *, quietly: bool = False) -> None:
         if self._output_end in ready and self._output_end in self._open:
-            piece = os.read(self._output_end, _PIECE)
+            try:
+                piece = os.read(self._output_end, _PIECE)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                piece = b""  # a terminal whose other end nobody holds any more
             if not piece:
                 self._close(self._output_end)
             fitted = self._output.take(piece)
