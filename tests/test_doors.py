@@ -38,7 +38,7 @@ DOORS = {
     "rfc8785": ("core/canonical.py",),
     "cryptography": ("keys/",),
     "bcrypt": (),
-    "typer": ("cli.py", "admin.py"),
+    "typer": ("cli.py", "cli_options.py", "admin.py"),
     "click": (),
     "rich": (),
     "sqlite3": ("governor/",),
