@@ -25,11 +25,15 @@ EVERY_SECONDS = 0.8
 """How long it takes at most to see an entry of another Governor that nobody told us of."""
 
 
+class StartOver(Exception):
+    """Whoever takes entries in has lost what it had: it needs them from the first one on."""
+
+
 class Follows(Protocol):
     """What takes entries in."""
 
     def take(self, first: int, lines: Sequence[bytes]) -> None:
-        """Take the entries from `first` on, in order; what was taken never comes again."""
+        """Take the entries from `first` on, in order; what was taken comes again only after `StartOver`."""
 
 
 class Follower:
@@ -98,6 +102,12 @@ class Follower:
                 raise
             self._error, self._fresh = None, time.monotonic()
 
+    def start_over(self) -> None:
+        """Hand out everything from the first entry on, in the thread."""
+        with self._lock:
+            self._size, self._prev = 0, ""
+        self._wake.set()
+
     def need(self, seconds: float) -> None:
         """Be no older than some seconds; raises as `catch_up` does."""
         if self._broken is not None or time.monotonic() - self._fresh > seconds:
@@ -122,7 +132,11 @@ class Follower:
                 hashed = base64.encode(leaf_hash(line))
             if first + len(lines) == size and hashed != prev:
                 raise LogProofInvalid(f"the log's last entry, {size - 1}, is not the one that it ends with")
-            self._follows.take(first, lines)
+            try:
+                self._follows.take(first, lines)
+            except StartOver:
+                self._size, self._prev = 0, ""
+                continue
             self._size, self._prev = first + len(lines), hashed
         if not self._ended.is_set() and self._prev != prev:
             raise LogProofInvalid(f"the log's last entry, {size - 1}, is another one than before")
