@@ -16,16 +16,18 @@ from pathlib import Path
 from safeai_git.core.display import display
 from safeai_git.core.errors import FormatError, ObjectCorrupt, StorageError
 from safeai_git.core.objects import TreeEntry
+from safeai_git.git.division import divide, folders, in_two
+from safeai_git.git.tree_look import Look
 from safeai_git.git.tree_plan import Folder, Materialised, Plan, Read, Size, TreeLimits, survey
 from safeai_git.sandbox.scratch import scratch_directory
 
 __all__ = ["Materialised", "TreeLimits", "materialise", "scratch_directory", "write_plan"]
 
 Progress = Callable[[int, int], None]
-Seen = Callable[[bytes, os.stat_result], None]
 
 _BETWEEN_REPORTS = 500
 _COST_OF_AN_ENTRY = 4096
+_EVERYTHING, _UNDIVIDED = -1, -2
 
 
 def materialise(
@@ -66,7 +68,7 @@ def write_plan(
     what: str,
     progress: Progress | None = None,
     owner: tuple[int, int] | None = None,
-    seen: Seen | None = None,
+    look: Look | None = None,
 ) -> None:
     """Write what was surveyed.
 
@@ -77,7 +79,7 @@ def write_plan(
         what: For messages.
         progress: As for `materialise`.
         owner: User and group that everything is given to; ``None`` for the caller's. Only root can do that.
-        seen: Given the path and the status of everything, once nothing changes it any more; the root's path is empty.
+        look: Is shown everything once nothing changes it any more.
 
     Raises:
         StorageError, FormatError, ObjectMissing, ObjectCorrupt: As for `materialise`.
@@ -87,7 +89,7 @@ def write_plan(
         destination.mkdir(mode=0o700)
         root = os.open(destination, _folder_flags())
         try:
-            _Writer(read, plan, progress or (lambda _done, _total: None), owner, seen).write(root)
+            _Writer(read, plan, progress or (lambda _done, _total: None), owner, look).write(root)
         finally:
             os.close(root)
     except OSError as error:
@@ -101,58 +103,93 @@ class _Writer:
     """Writes a plan beneath an open folder."""
 
     def __init__(
-        self,
-        read: Read,
-        plan: Plan,
-        progress: Progress,
-        owner: tuple[int, int] | None,
-        seen: Seen | None,
+        self, read: Read, plan: Plan, progress: Progress, owner: tuple[int, int] | None, look: Look | None
     ) -> None:
         self._read = read
         self._plan = plan
         self._progress = progress
         self._owner = owner
-        self._seen = seen
+        self._look = look
         self._done = 0
 
     def write(self, root: int) -> None:
         self._progress(0, self._plan.files)
-        self._descend(root, self._plan.root, links=False)
+        if divide(self._plan):
+            self._descend(root, self._plan.root, _UNDIVIDED)
+            in_two(lambda part: self._write_part(root, part), self._take_over)
+        else:
+            self._descend(root, self._plan.root, _EVERYTHING)
         # Only now: nothing is written any more that could go through one.
-        self._descend(root, self._plan.root, links=True)
+        if self._plan.links:
+            self._write_links(root, self._plan.root)
         self._progress(self._plan.files, self._plan.files)
 
-    def _descend(self, here: int, folder: Folder, *, links: bool) -> None:
-        if links:
-            for entry in folder.links:
-                self._link(here, folder, entry)
-        else:
-            if self._owner:
-                os.fchown(here, *self._owner)
-            for entry in folder.files:
-                self._file(here, folder, entry)
-            for name in (*folder.gitlinks, *(name for name, _ in folder.folders)):
-                os.mkdir(name, dir_fd=here)
-            for name in folder.gone:
-                os.mknod(name, stat.S_IFCHR, 0, dir_fd=here)  # overlayfs: hides what is below
-        below = [*folder.folders, *((name, Folder(folder.path + name + b"/", 0)) for name in folder.gitlinks)]
+    def _write_part(self, root: int, part: int) -> int:
+        """Write one part, and give back what a look at it adds up to."""
+        before = self._look.total if self._look else 0
+        self._descend(root, self._plan.root, part)
+        return self._look.total - before if self._look else 0
+
+    def _take_over(self, seen: int | None) -> None:
+        """The other process has written its part; or it failed, and its objects are read once more to see why."""
+        if seen is None:
+            for folder in folders(self._plan.root):
+                for entry in folder.files:
+                    self._content(entry)
+            raise StorageError("a part of the tree was not written", hint="try again")
+        if self._look:
+            self._look.total += seen
+
+    def _descend(self, here: int, folder: Folder, work: int) -> None:
+        """Write everything but links: all of it, what is not divided, or only one part."""
+        below = folder.folders
+        if work < 0:
+            self._write_own(here, folder)
+            below = [*below, *((name, Folder(folder.path + name + b"/", 0)) for name in folder.gitlinks)]
         for name, one in below:
+            if one.part is not None and work not in (one.part, _EVERYTHING):
+                continue
+            inner = _EVERYTHING if one.part == work else work
             descriptor = os.open(name, _folder_flags(), dir_fd=here)
             try:
-                if not links:
+                if inner < 0:
                     os.fchmod(descriptor, 0o755)
-                self._descend(descriptor, one, links=links)
+                self._descend(descriptor, one, inner)
             finally:
                 os.close(descriptor)
-        if links and self._seen:
-            self._seen(folder.path[:-1], os.fstat(here))
+        if self._look and work < 0 and not folder.links:
+            self._look.at(folder.path[:-1], os.fstat(here))
+
+    def _write_own(self, here: int, folder: Folder) -> None:
+        if self._owner:
+            os.fchown(here, *self._owner)
+        for entry in folder.files:
+            self._file(here, folder, entry)
+        for name in (*folder.gitlinks, *(name for name, _ in folder.folders)):
+            os.mkdir(name, dir_fd=here)
+        for name in folder.gone:
+            os.mknod(name, stat.S_IFCHR, 0, dir_fd=here)  # overlayfs: hides what is below
+
+    def _write_links(self, here: int, folder: Folder) -> None:
+        for entry in folder.links:
+            self._link(here, folder, entry)
+        for name, one in folder.folders:
+            if not any(below.links for below in folders(one)):
+                continue
+            descriptor = os.open(name, _folder_flags(), dir_fd=here)
+            try:
+                self._write_links(descriptor, one)
+            finally:
+                os.close(descriptor)
+        if self._look and folder.links:
+            self._look.at(folder.path[:-1], os.fstat(here))
 
     def _link(self, here: int, folder: Folder, entry: TreeEntry) -> None:
         os.symlink(self._content(entry), entry.name, dir_fd=here)
         if self._owner:
             os.chown(entry.name, *self._owner, dir_fd=here, follow_symlinks=False)
-        if self._seen:
-            self._seen(folder.path + entry.name, os.stat(entry.name, dir_fd=here, follow_symlinks=False))
+        if self._look:
+            self._look.at(folder.path + entry.name, os.stat(entry.name, dir_fd=here, follow_symlinks=False))
 
     def _file(self, here: int, folder: Folder, entry: TreeEntry) -> None:
         rest = memoryview(self._content(entry))
@@ -164,8 +201,8 @@ class _Writer:
             os.fchmod(descriptor, 0o755 if entry.mode & stat.S_IXUSR else 0o644)
             if self._owner:
                 os.fchown(descriptor, *self._owner)
-            if self._seen:
-                self._seen(folder.path + entry.name, os.fstat(descriptor))
+            if self._look:
+                self._look.at(folder.path + entry.name, os.fstat(descriptor))
         finally:
             os.close(descriptor)
         self._done += 1

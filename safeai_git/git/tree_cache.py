@@ -17,7 +17,6 @@ import json
 import os
 import secrets
 import stat
-import struct
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +28,7 @@ from typing import Any
 from safeai_git.core.errors import StorageError
 from safeai_git.files import read_json, write_atomically
 from safeai_git.git.materialise import write_plan
+from safeai_git.git.tree_look import Look
 from safeai_git.git.tree_plan import Materialised, Plan, Read
 from safeai_git.sandbox.scratch import memory_places, remove_tree, suits
 
@@ -50,7 +50,6 @@ _COST_OF_AN_ENTRY = 4096
 _ROOM = 256 * 2**20
 _FORMAT = 1
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-_STATUS = struct.Struct("<QQQQQQqq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +152,9 @@ class TreeCache:
             try:
                 if self._owner is not None:
                     folder.chmod(0o711)
-                look = _Look()
+                look = Look()
                 write_plan(
-                    read, plan, folder / "tree", what=f"the tree {tree_id}", owner=self._owner, seen=look.at
+                    read, plan, folder / "tree", what=f"the tree {tree_id}", owner=self._owner, look=look
                 )
                 self._seal(folder, tree_id, plan.counts, look)
             except BaseException as error:
@@ -180,7 +179,7 @@ class TreeCache:
                 return
         remove_tree(made)
 
-    def _seal(self, folder: Path, tree_id: str, holds: Materialised, look: _Look) -> None:
+    def _seal(self, folder: Path, tree_id: str, holds: Materialised, look: Look) -> None:
         root = (folder / "tree").lstat()
         seal = {
             **self._expected(tree_id),
@@ -208,7 +207,7 @@ class TreeCache:
             age = time.time() - seal["looked"]
             if holds.entries > SMALL and 0 <= age < BETWEEN_LOOKS_SECONDS:
                 return Entry(tree_id, folder / "tree", holds)
-            look = _Look()
+            look = Look()
             look.walk(folder / "tree")
             if look.digest != seal["status"]:
                 return None
@@ -217,49 +216,6 @@ class TreeCache:
         except (OSError, KeyError, TypeError, ValueError, StorageError):
             return None
         return Entry(tree_id, folder / "tree", holds)
-
-
-class _Look:
-    """A digest over path, kind, owner, size, identity and times of everything in a tree, in any order.
-
-    The time of the last change of a status cannot be set: whatever touches a file or a folder shows.
-    """
-
-    def __init__(self) -> None:
-        self._sum = 0
-
-    @property
-    def digest(self) -> str:
-        return f"{self._sum:064x}"
-
-    def at(self, path: bytes, found: os.stat_result) -> None:
-        """Add something; it is not looked at again."""
-        status = _STATUS.pack(
-            found.st_mode,
-            found.st_uid,
-            found.st_gid,
-            found.st_size if not stat.S_ISDIR(found.st_mode) else 0,
-            found.st_ino,
-            found.st_nlink if not stat.S_ISDIR(found.st_mode) else 0,
-            found.st_mtime_ns,
-            found.st_ctime_ns,
-        )
-        one = hashlib.blake2b(status + path, digest_size=32).digest()
-        self._sum = (self._sum + int.from_bytes(one, "little")) % 2**256
-
-    def walk(self, tree: Path) -> None:
-        """Add a whole tree, following no link."""
-        top = os.fsencode(tree)
-        self.at(b"", os.lstat(top))
-        waiting = [b""]
-        while waiting:
-            folder = waiting.pop()
-            with os.scandir(top + b"/" + folder) as listing:
-                for one in listing:
-                    path = folder + one.name
-                    self.at(path, one.stat(follow_symlinks=False))
-                    if one.is_dir(follow_symlinks=False):
-                        waiting.append(path + b"/")
 
 
 @dataclass(frozen=True, slots=True)

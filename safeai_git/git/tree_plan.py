@@ -67,7 +67,10 @@ class Materialised:
 
 @dataclass(slots=True)
 class Folder:
-    """A folder of the plan: where it hangs, and what is to be written into it. ``gone``: what it hides of a layer below."""
+    """A folder of the plan: where it hangs, and what is to be written into it.
+
+    ``gone`` is what it hides of a layer below; ``part`` who writes it, where that is divided.
+    """
 
     path: bytes
     depth: int
@@ -76,6 +79,7 @@ class Folder:
     folders: list[tuple[bytes, Folder]] = field(default_factory=list)
     gitlinks: list[bytes] = field(default_factory=list)
     gone: list[bytes] = field(default_factory=list)
+    part: int | None = None
 
 
 @dataclass(slots=True)
@@ -221,7 +225,23 @@ def _trees(found: list[TreeEntry]) -> list[TreeEntry]:
     return [entry for entry in found if entry.is_tree]
 
 
+def _are_plain(names: list[bytes]) -> bool:
+    """Whether nothing of what `_check_names` looks for can be among them, told from all of them at once."""
+    together = b"\0".join(names)
+    return (
+        together.isascii()
+        and b"git" not in together.lower()
+        and b"/" not in together
+        and b"." not in names
+        and b".." not in names
+        and len(set(names)) == len(names)
+        and len(max(names, key=len, default=b"")) <= _LONGEST_NAME
+    )
+
+
 def _check_names(found: list[TreeEntry], folder: Folder) -> None:
+    if _are_plain([entry.name for entry in found]):
+        return
     names: set[bytes] = set()
     for entry in found:
         name = entry.name
@@ -237,7 +257,8 @@ def _check_names(found: list[TreeEntry], folder: Folder) -> None:
 
 
 def _sort_in(entry: TreeEntry, folder: Folder, plan: Plan, size: Size, limits: TreeLimits) -> None:
-    kind = entry.mode & _KIND
+    mode = entry.mode
+    kind = mode & _KIND
     if kind == MODE_TREE:
         below = Folder(folder.path + entry.name + b"/", folder.depth + 1)
         folder.folders.append((entry.name, below))
@@ -263,7 +284,7 @@ def _sort_in(entry: TreeEntry, folder: Folder, plan: Plan, size: Size, limits: T
             raise _too_long(limits)
     else:
         raise _malformed(
-            folder, entry.name, f"an entry of mode {entry.mode:o}, which is no kind that git writes"
+            folder, entry.name, f"an entry of mode {mode:o}, which is no kind that git writes"
         )
 
 
