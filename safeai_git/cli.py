@@ -392,6 +392,20 @@ def doctor(output_format: FormatOption = Format.text) -> None:
     _end(session, lambda: command.doctor(session))
 
 
+@app.command()
+def cache(
+    empty: Annotated[
+        bool, typer.Option("--clear", help="Remove what is kept; the next replay writes it anew.")
+    ] = False,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Show the trees that are kept in memory between replays, or remove them."""
+    from safeai_git.commands import trees as command
+
+    session = _session(output_format)
+    _end(session, lambda: command.cache(session, empty=empty))
+
+
 @policy_app.command("show")
 def policy_show(
     at: AtOption = "", policy: PolicyOption = None, output_format: FormatOption = Format.text

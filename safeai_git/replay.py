@@ -41,7 +41,7 @@ class Replayer:
 
     Args:
         repository: Where the trees are.
-        environ: Values for the variables that a check asks for by name.
+        environ: Values for the variables that a check asks for by name, and where scratch and kept trees go.
         progress: Told about each step, for a person who waits.
         on_output: Given a check's name and its output as it comes; from several threads with several `jobs`.
         on_state: Told when a check begins to run and when it has ended; likewise.
@@ -208,6 +208,7 @@ class Replayer:
                         repository=self._repository.root,
                         layered=backend.keeps_tree,
                         owner=None if identity is None else (identity.uid, identity.gid),
+                        environ=self._environ,
                     )
                 )
             yield laid

@@ -21,6 +21,7 @@ from safeai_git.gate import Judgement
 from safeai_git.replay import Replayer, command_digest, last_lines
 from safeai_git.sandbox import bubblewrap, choose, landlock
 from safeai_git.sandbox.levels import PROMISES
+from safeai_git.sandbox.scratch import scratch_directory
 
 CHECKS = """\
 checks:
@@ -345,6 +346,20 @@ class TestLevels:
         assert "Address family not supported" in found["server"].detail
 
     @needs_sandbox
+    def test_a_tree_is_kept_and_the_command_line_shows_and_clears_it(self, checked: Repo) -> None:
+        if choose(state_dir=None).isolation.level != "A":
+            pytest.skip("no overlays here: " + "; ".join(choose(state_dir=None).isolation.not_stronger))
+        with scratch_directory() as place:
+            checked.environment["SAFEAI_TREES"] = str(place)
+            checked.write("src/b", "more\n")
+            checked.git("add", "-A")
+            assert results(judge(checked))["unit"] == "passed"
+            assert f"1 tree, about 0 MiB, in {place}" in checked.safeai("cache").out
+            assert "trees: 1 tree" in checked.safeai("doctor").out
+            told = json.loads(checked.safeai("cache", "--clear", "--format", "json").out)
+            assert told == {"folder": str(place), "trees": 0, "bytes": 0}
+            assert "no tree is kept in" in checked.safeai("cache").out
+
     def test_doctor_says_which_level_is_used_and_what_it_lacks(self, checked: Repo) -> None:
         used = choose(state_dir=None).isolation
         said = checked.safeai("doctor").out

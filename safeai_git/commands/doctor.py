@@ -11,11 +11,13 @@ from safeai_git import __version__
 from safeai_git.client.spool import Spool
 from safeai_git.commands.session import Session
 from safeai_git.commands.setup import hook_states
+from safeai_git.commands.trees import in_words
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import SafeAIError
 from safeai_git.git.plumbing import git_program, run
 from safeai_git.git.repository import NOTES_REF
 from safeai_git.git.store import read_commit
+from safeai_git.git.tree_cache import Kept, default_place, kept
 from safeai_git.sandbox import Isolation, describe
 from safeai_git.sandbox.levels import PROMISES
 
@@ -162,7 +164,7 @@ def _verdicts(session: Session) -> list[Examined]:
     return found
 
 
-def _sandbox(session: Session) -> list[Examined]:  # noqa: ARG001 - examined like everything else
+def _sandbox(session: Session) -> list[Examined]:
     """Every level, and what the one that is used guarantees and does not."""
     reports = describe()
     if not reports:
@@ -187,6 +189,8 @@ def _sandbox(session: Session) -> list[Examined]:  # noqa: ARG001 - examined lik
     found.append(Examined("sandbox", "ok", f"level {used} is used: {promise.summary}"))
     found.append(Examined("sandbox guarantees", "ok", "; ".join(promise.guarantees)))
     found.append(Examined("sandbox does not", "ok", "; ".join(promise.lacks)))
+    place = default_place(session.environ)
+    found.append(Examined("trees", "ok", in_words(place, Kept(0, 0) if place is None else kept(place))))
     return found
 
 

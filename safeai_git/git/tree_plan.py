@@ -283,9 +283,7 @@ def _sort_in(entry: TreeEntry, folder: Folder, plan: Plan, size: Size, limits: T
         if plan.total > limits.bytes:
             raise _too_long(limits)
     else:
-        raise _malformed(
-            folder, entry.name, f"an entry of mode {mode:o}, which is no kind that git writes"
-        )
+        raise _malformed(folder, entry.name, f"an entry of mode {mode:o}, which is no kind that git writes")
 
 
 def _malformed(folder: Folder, name: bytes, what: str) -> FormatError:
