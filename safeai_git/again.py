@@ -151,7 +151,9 @@ def compare(claimed: Claimed, replayer: Replayer) -> list[Comparison]:
         if one["result"] == "undecided":
             compared.append(Comparison(name, (), "it gave no answer where the verdict was made"))
             continue
-        here = replayer.of_tree(claimed.claim.tree, [check], claimed.policy)[check.name]
+        here = replayer.of_tree(
+            claimed.claim.tree, [check], claimed.policy, base_tree=claimed.claim.base_tree
+        )[check.name]
         open_question = here.detail if here.result == "undecided" else ""
         fields = () if open_question else tuple(_fields(one, here, check, claimed))
         compared.append(Comparison(name, fields, open_question))

@@ -7,6 +7,7 @@ from what the policy expects of it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -164,3 +165,8 @@ def _read(data: Mapping[str, Any]) -> CheckEvidence | None:
         return CheckEvidence(**{**data, "artifacts": artifacts})
     except (TypeError, KeyError):
         return None
+
+
+def last_lines(output: bytes, number: int = 20) -> str:
+    """The end of a check's output, for a message."""
+    return os.linesep.join(output.decode("utf-8", "replace").splitlines()[-number:])

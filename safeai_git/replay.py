@@ -11,29 +11,46 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safeai_git.check_logs import CheckLogs
 from safeai_git.core.context import Artifact, CheckEvidence
 from safeai_git.core.errors import SandboxUnavailable
-from safeai_git.core.policy import Check, PolicyStack
+from safeai_git.core.policy import Check, PolicyStack, Setup
 from safeai_git.core.proposal import Proposal
 from safeai_git.evidence import EvidenceStore, Seen, command_digest, judged, limits_of, observed, undecided
+from safeai_git.git.changes import TreeComparer
 from safeai_git.git.proposed_tree import Laid, proposed_tree
 from safeai_git.git.repository import Repository
+from safeai_git.prepared import Environment, PreparedEnvironments, place_for
 from safeai_git.sandbox import choose, harvest
 from safeai_git.sandbox.jobs import missing_programs
 from safeai_git.sandbox.port import Backend, Job, Outcome
 from safeai_git.sandbox.terminal import ENVIRONMENT, SHELL, Terminal
-
-__all__ = ["Replayer", "command_digest", "last_lines"]
 
 Progress = Callable[[str], None]
 _WORSE = ("passed", "undecided", "failed")
 _LONGEST_LOOK_SECONDS = 86_400.0
 _ONE_AT_A_TIME = "C"
 """There the number of processes is counted over all checks, and whoever ends orphans cannot tell whose they are."""
+
+
+_LARGEST_LOCK = 64 * 2**20
+_ALLOWED = {
+    "never": "none",
+    "reviewed": "lock files that are those of the base only",
+    "proposed": "all",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A tree, the reviewed one that it starts from, and for whose lock files set-ups may use the network."""
+
+    tree: str
+    base_tree: str
+    setup_network: str
 
 
 class Replayer:
@@ -71,23 +88,39 @@ class Replayer:
         self._store = EvidenceStore(repository.private_directory / "evidence") if remember else None
         self._seen: dict[tuple[str, str], CheckEvidence] = {}
         self._reading = threading.Lock()
+        self._prepared = PreparedEnvironments(
+            place_for(repository.private_directory, environ),
+            repository.root,
+            read=self._file,
+            environ=environ,
+            progress=progress,
+            log=self._logs.keep,
+        )
 
     def evidence(
         self, proposal: Proposal, checks: Iterable[Check], policy: PolicyStack | None = None
     ) -> dict[str, CheckEvidence]:
         """Replay checks on the proposed tree; see `of_tree`."""
-        return self.of_tree(proposal.tree, checks, policy)
+        return self.of_tree(proposal.tree, checks, policy, base_tree=proposal.base_tree)
 
     def of_tree(
-        self, tree: str, checks: Iterable[Check], policy: PolicyStack | None = None
+        self,
+        tree: str,
+        checks: Iterable[Check],
+        policy: PolicyStack | None = None,
+        *,
+        base_tree: str = "",
     ) -> dict[str, CheckEvidence]:
         """Replay every check on a tree; what cannot run is undecided, never passed.
 
         Args:
             tree: Its name.
             checks: Of the base commit's policy.
-            policy: All layers; the organisation's says what checks of the others may be shown.
+            policy: All layers; the organisation's says what checks of the others may be shown, and whose lock files
+                a set-up may bring to the network.
+            base_tree: The reviewed tree that the change starts from; empty for none.
         """
+        of = _Target(tree, base_tree, policy.setup_network if policy else "never")
         wanted = list(checks)
         found: dict[Check, CheckEvidence] = {}
         for check in wanted:
@@ -99,7 +132,7 @@ class Replayer:
         for level in sorted({check.isolation for check in missing}):
             asked = [check for check in missing if check.isolation == level]
             try:
-                found |= self._run(tree, asked, level)
+                found |= self._run(of, asked, level)
             except SandboxUnavailable as error:
                 found |= {check: undecided(check, tree, error.message) for check in asked}
         by_name: dict[str, CheckEvidence] = {}
@@ -109,7 +142,7 @@ class Replayer:
                 by_name[check.name] = found[check]
         return by_name
 
-    def look(self, tree: str, check: Check, terminal: Terminal, policy: PolicyStack) -> Outcome:
+    def look(self, proposal: Proposal, check: Check, terminal: Terminal, policy: PolicyStack) -> Outcome:
         """Let a person look around where a check would run. No evidence comes of it.
 
         Raises:
@@ -118,8 +151,9 @@ class Replayer:
         if refused := policy.refused_mounts(check):
             raise SandboxUnavailable(_refused(refused), hint="ask whoever keeps the organisation's policy")
         backend = choose(state_dir=self._repository.private_directory, least=check.isolation)
-        with self._laid(tree, backend) as laid:
-            job = self._job(check, laid)
+        of = _Target(proposal.tree, proposal.base_tree, policy.setup_network)
+        with self._environment(of, check, backend) as prepared, self._laid(of.tree, backend) as laid:
+            job = self._job(check, laid, prepared)
             job = replace(
                 job,
                 argv=SHELL,
@@ -129,39 +163,82 @@ class Replayer:
             )
             return backend.run(job, on_output=terminal.show)
 
-    def _run(self, tree: str, checks: list[Check], level: str) -> dict[Check, CheckEvidence]:
+    def _run(self, of: _Target, checks: list[Check], level: str) -> dict[Check, CheckEvidence]:
         backend = choose(state_dir=self._repository.private_directory, least=level)
         for reason in backend.isolation.not_stronger:
             self._progress(f"isolated at level {backend.isolation.level} only; not {reason}")
         jobs = 1 if backend.isolation.level == _ONE_AT_A_TIME else self._jobs
         if jobs == 1 or len(checks) == 1:
-            return {check: self._replay(tree, check, backend) for check in checks}
+            return {check: self._replay(of, check, backend) for check in checks}
         with ThreadPoolExecutor(jobs) as pool:
             try:
-                done = pool.map(lambda check: self._replay(tree, check, backend), checks)
+                done = pool.map(lambda check: self._replay(of, check, backend), checks)
                 return dict(zip(checks, done, strict=True))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _replay(self, tree: str, check: Check, backend: Backend) -> CheckEvidence:
+    def _replay(self, of: _Target, check: Check, backend: Backend) -> CheckEvidence:
         try:
-            evidence = self._attempts(tree, check, backend)
+            evidence = self._attempts(of, check, backend)
         except SandboxUnavailable as error:
-            evidence = undecided(check, tree, error.message)
+            evidence = undecided(check, of.tree, error.message)
         self._progress(f"{check.name}: {evidence.result} ({evidence.detail}, {evidence.seconds:.1f} s)")
         self._keep(evidence)
         return evidence
 
-    def _attempts(self, tree: str, check: Check, backend: Backend) -> CheckEvidence:
+    def _attempts(self, of: _Target, check: Check, backend: Backend) -> CheckEvidence:
         runs: list[Seen] = []
-        for _ in range(check.attempts if check.deterministic is False else 1):
-            runs.append(self._once(tree, check, backend))
-            if judged(check, runs[-1], backend.isolation.level)[0] != "failed":
-                break
-        return observed(check, tree, runs, backend.isolation)
+        with self._environment(of, check, backend) as prepared:
+            for _ in range(check.attempts if check.deterministic is False else 1):
+                runs.append(self._once(of.tree, check, backend, prepared))
+                if judged(check, runs[-1], backend.isolation.level)[0] != "failed":
+                    break
+        return observed(check, of.tree, runs, backend.isolation, prepared.content if prepared else "")
 
-    def _once(self, tree: str, check: Check, backend: Backend) -> Seen:
+    @contextmanager
+    def _environment(self, of: _Target, check: Check, backend: Backend) -> Iterator[Environment | None]:
+        setup = check.setup
+        if setup is None:
+            yield None
+            return
+        if setup.network and not self._may_use_network(of, setup):
+            raise SandboxUnavailable(
+                f"the set-up of check {check.name} asks for the network, which the organisation's policy allows for "
+                f"{_ALLOWED[of.setup_network]}",
+                hint="prepare it from packages on this machine (read_only), or see 'Prepared environments' in docs/sandbox.md",
+            )
+        with self._prepared.of(of.tree, setup, backend, network=setup.network) as prepared:
+            yield prepared
+
+    def _may_use_network(self, of: _Target, setup: Setup) -> bool:
+        if of.setup_network == "reviewed":
+            return bool(of.base_tree) and all(
+                self._file(of.tree, path) == self._file(of.base_tree, path) for path in setup.locks
+            )
+        return of.setup_network == "proposed"
+
+    def _file(self, tree: str, path: str) -> bytes | None:
+        """The content of a plain file of a tree, ``None`` where it has none of this path or a larger one."""
+        store, name = self._repository.store, tree
+        folders_of = TreeComparer(store)
+        with self._reading:
+            *folders, last = os.fsencode(path).split(b"/")
+            for part in folders:
+                entry = folders_of.entry(name, part)
+                if entry is None or not entry.is_tree:
+                    return None
+                name = entry.id
+            entry = folders_of.entry(name, last)
+            if (
+                entry is None
+                or entry.mode & 0o170000 != 0o100000
+                or store.header(entry.id)[1] > _LARGEST_LOCK
+            ):
+                return None
+            return store.read(entry.id)[1]
+
+    def _once(self, tree: str, check: Check, backend: Backend, prepared: Environment | None) -> Seen:
         # Each run gets a tree of its own: what one writes must not decide another.
         self._progress(f"preparing tree {tree[:12]} for {check.name}")
         with self._laid(tree, backend) as laid:
@@ -176,7 +253,7 @@ class Replayer:
                     except harvest.Unreadable as error:
                         lacking.append(str(error))
 
-            job = self._job(check, laid)
+            job = self._job(check, laid, prepared)
             job = replace(job, collect=collect if check.artifacts else None)
             if absent := missing_programs(check.needs, job, backend.identity):
                 raise SandboxUnavailable(
@@ -213,7 +290,8 @@ class Replayer:
                 )
             yield laid
 
-    def _job(self, check: Check, laid: Laid) -> Job:
+    def _job(self, check: Check, laid: Laid, prepared: Environment | None) -> Job:
+        root = self._repository.root
         return Job(
             name=check.name,
             argv=("/bin/sh", "-c", check.run),
@@ -221,10 +299,11 @@ class Replayer:
             below=laid.below,
             tree_entries=laid.written.entries,
             tree_bytes=laid.written.bytes,
-            mount_at=self._repository.root,
+            mount_at=root,
             environment={name: self._environ[name] for name in check.environment if name in self._environ},
             limits=limits_of(check),
             read_only=tuple(Path(folder) for folder in check.read_only),
+            prepared={root / path: place for path, place in prepared.folders.items()} if prepared else {},
         )
 
     def _known(self, tree: str, check: Check) -> CheckEvidence | None:
@@ -243,8 +322,3 @@ class Replayer:
 
 def _refused(paths: tuple[str, ...]) -> str:
     return f"the organisation's policy does not allow it to be shown {', '.join(paths)}"
-
-
-def last_lines(output: bytes, number: int = 20) -> str:
-    """The end of a check's output, for a message."""
-    return os.linesep.join(output.decode("utf-8", "replace").splitlines()[-number:])

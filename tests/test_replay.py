@@ -17,8 +17,9 @@ from safeai_git.commands.session import Session
 from safeai_git.core.context import CheckEvidence
 from safeai_git.core.errors import SandboxUnavailable, WrongUse
 from safeai_git.core.policy import Check
+from safeai_git.evidence import command_digest, last_lines
 from safeai_git.gate import Judgement
-from safeai_git.replay import Replayer, command_digest, last_lines
+from safeai_git.replay import Replayer
 from safeai_git.sandbox import bubblewrap, choose, landlock
 from safeai_git.sandbox.levels import PROMISES
 from safeai_git.sandbox.scratch import scratch_directory

@@ -153,7 +153,7 @@ def shell(session: Session, request: Request) -> int:
         "nothing that is written here is kept. 'exit' leaves."
     )
     with Terminal(sys.stdin.fileno(), sys.stdout) as terminal:
-        outcome = replayer.look(judged.verdict.proposal.tree, check, terminal, policy)
+        outcome = replayer.look(judged.verdict.proposal, check, terminal, policy)
     stopped = f", stopped at its limit: {outcome.limit_hit}" if outcome.limit_hit else ""
     session.note(f"safeai-git: the sandbox is gone{stopped}; nothing was recorded")
     return 0

@@ -104,14 +104,20 @@ class Bubblewrap:
         layout.check_mount_point(job)
         identity = self.identity
         check_caller(identity)
-        mounts = [*layout.toolchain_mounts(job, identity), *layout.policy_mounts(job, identity)]
+        mounts = [
+            *layout.toolchain_mounts(job, identity),
+            *layout.policy_mounts(job, identity),
+            *layout.prepared_mounts(job, identity),
+        ]
         give_tree(job, identity)
         with ExitStack() as stack:
             own_files = {
-                target: in_memory(content, stack) for target, content in layout.copied_files().items()
+                target: in_memory(content, stack)
+                for target, content in layout.copied_files(network=job.network).items()
             }
-            bpf = in_memory(seccomp.program(platform.machine()), stack)
-            tail = [*layout.tree_arguments(job, mounts, self._source(job)), *self._confinement(bpf)]
+            bpf = in_memory(seccomp.program(platform.machine(), network=job.network), stack)
+            shared = ("--share-net",) if job.network else ()
+            tail = [*layout.tree_arguments(job, mounts, self._source(job)), *self._confinement(bpf), *shared]
             outer = self._outer(job)
 
             def argv(status: int) -> Sequence[str]:

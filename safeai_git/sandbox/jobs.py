@@ -84,7 +84,11 @@ def missing_programs(names: Sequence[str], job: Job, identity: Identity | None) 
     Raises:
         SandboxUnavailable: It cannot be shown what the policy asks for.
     """
-    mounts = [*layout.toolchain_mounts(job, identity), *layout.policy_mounts(job, identity)]
+    mounts = [
+        *layout.toolchain_mounts(job, identity),
+        *layout.policy_mounts(job, identity),
+        *layout.prepared_mounts(job, identity),
+    ]
     places = [Path(folder) for folder in environment(job, mounts)["PATH"].split(":")]
     shown = {mount.target: mount.source for mount in mounts}
     folders = [

@@ -156,6 +156,11 @@ class Landlock:
     def run(self, job: Job, *, on_output: Callable[[bytes], None] | None = None) -> Outcome:
         """See `port.Backend.run`."""
         check_job(job)
+        if job.network or any(job.prepared.values()):
+            raise SandboxUnavailable(
+                f"check {job.name} has a prepared environment, which level {LEVEL} cannot show",
+                hint="'safeai-git doctor' says what keeps the stronger levels out",
+            )
         identity = self.identity
         check_caller(identity)
         orphans.adopt()

@@ -132,6 +132,34 @@ def _checked(path: Path, job: Job, identity: Identity | None) -> Path:
     return real
 
 
+def prepared_mounts(job: Job, identity: Identity | None) -> list[Mount]:
+    """The prepared folders.
+
+    Args:
+        job: With the folders.
+        identity: Who must be able to reach them; ``None`` for the caller.
+
+    Raises:
+        SandboxUnavailable: The tree has content of its own there, or they cannot be reached.
+    """
+    found: list[Mount] = []
+    for target, source in job.prepared.items():
+        if source is None:
+            continue
+        if taken := _taken(job, target):
+            raise SandboxUnavailable(
+                f"check {job.name}: the prepared {target.name} cannot be shown: the proposed tree has {taken} of its own",
+                hint="take it out of 'keeps' in the policy, or out of git",
+            )
+        if identity is not None and (closed := closed_folder(source)):
+            raise SandboxUnavailable(
+                f"check {job.name}: the user that root runs checks as cannot enter {closed}",
+                hint="point SAFEAI_PREPARED at a folder that others may pass, or run safeai-git as an ordinary user",
+            )
+        found.append(Mount(source, target))
+    return found
+
+
 def closed_folder(path: Path) -> Path | None:
     """The first folder on the way to `path` that others than its owner and group cannot pass."""
     return next(
@@ -202,6 +230,8 @@ def toolchain_mounts(job: Job, identity: Identity | None) -> list[Mount]:
         place = Path(prefix)
         if len(place.parts) < 3 or any(place.is_relative_to(one) for one in shown):
             continue
+        if any(place.is_relative_to(one) or one.is_relative_to(place) for one in job.prepared):
+            continue
         in_a_home = any(place.is_relative_to(home) for home in (*_HOMES, *map(Path, _own_homes())))
         if in_a_home and not place.is_relative_to(job.mount_at):
             continue
@@ -220,13 +250,18 @@ def scratch_sizes(limits: Limits) -> dict[str, int]:
     return {SHARED_MEMORY: quarter, TEMPORARY: 2 * quarter, HOME: quarter}
 
 
-def copied_files() -> dict[str, bytes]:
+def copied_files(*, network: bool = False) -> dict[str, bytes]:
     """What is written into the sandbox's own ``/etc``: `OWN_FILES`, and the host's where they are small.
 
-    A copy costs a tenth of a mount. What others may not read is left to the mount, which shows it as it is.
+    A copy costs a tenth of a mount. What others may not read is left to the mount, which shows it as it is. With the
+    host's network comes how the host looks names up in it.
     """
     found = {target: content.encode("ascii") for target, content in OWN_FILES.items()}
-    for name in PASSED_FROM_ETC:
+    if network:
+        found["/etc/nsswitch.conf"] = found["/etc/nsswitch.conf"].replace(
+            b"hosts: files", b"hosts: files dns"
+        )
+    for name in (*PASSED_FROM_ETC, *(("resolv.conf",) if network else ())):
         with suppress(OSError):
             status = Path("/etc", name).stat()
             if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH and status.st_size <= MIB:

@@ -62,6 +62,9 @@ class Job:
         tree_entries, tree_bytes: What the tree holds at the start; allowed on top of the limits.
         below: Layers below `tree`, the next one first, for a backend that keeps the tree: never written, and shared
             with other jobs. As overlayfs reads them, what `tree` has hides them, and its whiteouts hide more.
+        prepared: Absolute places inside the tree, and the folder of the host that is shown at each, unwritable. ``None``
+            for a place that the job itself prepares: no toolchain is shown there.
+        network: Whether it gets the host's network. Only for commands of a policy that an organisation allows it.
         collect: Given a descriptor of the tree as the job left it, once nothing of the job is running any more; not
             called for a job that was stopped.
         terminal: A terminal of its own, for a job that people talk to: our end, and the path of the other. Nothing
@@ -79,6 +82,8 @@ class Job:
     tree_entries: int = 0
     tree_bytes: int = 0
     below: tuple[Path, ...] = ()
+    prepared: Mapping[Path, Path | None] = field(default_factory=dict)
+    network: bool = False
     collect: Callable[[int], None] | None = None
     terminal: tuple[int, str] | None = None
 

@@ -165,7 +165,7 @@ def _one_of(values: tuple[int, ...], otherwise: int) -> list[_Step]:
     return [(_JEQ, count - place, 0, value) for place, value in enumerate(values)] + [_ret(otherwise)]
 
 
-def _rules(column: int, spaces: bool) -> Iterator[tuple[int, list[_Step]]]:
+def _rules(column: int, spaces: bool, network: bool) -> Iterator[tuple[int, list[_Step]]]:
     """Per call that is looked at more closely: its number and what decides, beginning with no accumulator."""
     eperm = refusal(errno.EPERM)
     yield FILTERED["clone3"][column], [_ret(refusal(errno.ENOSYS))]  # glibc falls back to clone
@@ -183,7 +183,8 @@ def _rules(column: int, spaces: bool) -> Iterator[tuple[int, list[_Step]]]:
             _ret(ALLOW),
         ],
     )
-    # A datagram pair could be pointed at any socket file of the host, where there is no own file system.
+    # A datagram pair could be pointed at any socket file of the host, where there is no own file system, and at any
+    # abstract socket of the host, where its network is shared.
     pairs = [(_LOAD, 0, 0, _argument(1)), (_AND, 0, 0, 0xF)]
     pairs += _one_of((SOCK_STREAM, SOCK_SEQPACKET), refusal(errno.ESOCKTNOSUPPORT))
     yield (
@@ -191,7 +192,7 @@ def _rules(column: int, spaces: bool) -> Iterator[tuple[int, list[_Step]]]:
         [
             (_LOAD, 0, 0, _argument(0)),
             *_one_of((AF_UNIX,), refusal(errno.EAFNOSUPPORT)),
-            *([] if spaces else pairs),
+            *([] if spaces and not network else pairs),
             _ret(ALLOW),
         ],
     )
@@ -215,8 +216,7 @@ def _rules(column: int, spaces: bool) -> Iterator[tuple[int, list[_Step]]]:
         FILTERED["socket"][column],
         [
             (_LOAD, 0, 0, _argument(0)),
-            (_JEQ, 0, 1, AF_UNIX),
-            _ret(ALLOW),
+            *([] if network else [(_JEQ, 0, 1, AF_UNIX), _ret(ALLOW)]),
             (_JEQ, 0, len(netlink), AF_NETLINK),
             *netlink,
             (_JEQ, 1, 0, AF_INET),
@@ -227,13 +227,15 @@ def _rules(column: int, spaces: bool) -> Iterator[tuple[int, list[_Step]]]:
     )
 
 
-def program(machine: str, *, spaces: bool = True) -> bytes:
+def program(machine: str, *, spaces: bool = True, network: bool = False) -> bytes:
     """The filter for one architecture, as ``struct sock_filter[]``.
 
     Args:
         machine: What ``uname -m`` prints.
         spaces: Whether the job has namespaces of its own. If not, it has no sockets either, only pairs, and nothing
             that is shared by name.
+        network: Whether it shares the host's network. If so, it has no sockets of the local kind, only pairs: abstract
+            ones belong to the network.
 
     Raises:
         SandboxUnavailable: There is no table for it.
@@ -252,7 +254,7 @@ def program(machine: str, *, spaces: bool = True) -> bytes:
         (_JGT, 0, 1, NEWEST),
         _ret(refusal(errno.ENOSYS)),
     ]
-    for number, body in _rules(column, spaces):
+    for number, body in _rules(column, spaces, network):
         steps += [(_JEQ, 0, len(body), number), *body]
     for numbers in (REFUSED if spaces else {**REFUSED, **SHARED}).values():
         number_here = numbers[column]
