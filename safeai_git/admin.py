@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from safeai_git.__main__ import finish
 
+if TYPE_CHECKING:
+    from safeai_git.governor.settings import Settings
+
 app = typer.Typer(
     name="safeai",
-    help="Administer a Governor's data folder.",
+    help="Run a Governor, and administer its data folder.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -24,6 +29,8 @@ audit_app = typer.Typer(
     help="The audit log, or any copy of it: 'safeai audit --verify [FILE]' checks one.", no_args_is_help=True
 )
 app.add_typer(audit_app, name="audit")
+token_app = typer.Typer(help="Tokens for the Governor's API.", no_args_is_help=True)
+app.add_typer(token_app, name="token")
 db_app = typer.Typer(help="The Governor's PostgreSQL.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 
@@ -56,6 +63,87 @@ def keys_generate(
     session.say(f"private key: {made.secret}")
     session.say(f"public key: {made.public_file}")
     session.say(f"key id: {made.public.key_id}")
+
+
+@app.command()
+def serve() -> None:
+    """Serve the Governor's API until it is told to end. Settings come from the environment: docs/deploy/settings.md."""
+    settings = _settings()
+    with _extra():
+        from safeai_git.governor.http.server import serve as run_server
+
+        run_server(settings)
+
+
+@token_app.command("issue")
+def token_issue(
+    subject: Annotated[str, typer.Argument(metavar="NAME", help="Whom it stands for; it goes onto the log.")],
+    scope: Annotated[
+        list[str],
+        typer.Option(
+            "--scope", metavar="SCOPE", help="What it may: verdicts:write, log:read, ... Repeatable."
+        ),
+    ],
+    repository: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--repository", metavar="NAME", help="Only for this repository. Repeatable; default: all."
+        ),
+    ] = None,
+    days: Annotated[float, typer.Option("--days", min=0.001, max=366, help="How long it is good.")] = 30,
+) -> None:
+    """Print a token, signed with SAFEAI_JWT_SECRET or SAFEAI_JWT_PRIVATE_KEY. Whoever has it may what it says."""
+    from typing import cast
+
+    from safeai_git.core.errors import WrongUse
+
+    settings = _settings()
+    with _extra():
+        from safeai_git.governor.auth.tokens import Algorithm, issue, secret
+
+        secret_kind = settings.jwt_algorithm == "HS256"
+        key = settings.jwt_secret if secret_kind else settings.jwt_private_key
+        if not key:
+            name = "SAFEAI_JWT_SECRET" if secret_kind else "SAFEAI_JWT_PRIVATE_KEY"
+            raise WrongUse(
+                f"{name} is not set, and SAFEAI_JWT_ALGORITHM is {settings.jwt_algorithm}",
+                hint="it must be what the Governor was started with"
+                if secret_kind
+                else f"or set {name}_FILE",
+            )
+        typer.echo(
+            issue(
+                key=secret(key) if secret_kind else key,
+                algorithm=cast("Algorithm", settings.jwt_algorithm),
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                subject=subject,
+                scopes=frozenset(scope),
+                seconds=max(1, int(days * 86_400)),
+                repositories=frozenset(repository) if repository else None,
+            )
+        )
+
+
+def _settings() -> Settings:
+    from safeai_git.governor.settings import read_settings
+
+    return read_settings(os.environ)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Say which extra is missing, instead of a traceback."""
+    from safeai_git.core.errors import StorageError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("safeai_git"):
+            raise
+        raise StorageError(
+            f"the Governor needs {error.name}, which is not installed", hint="install safeai-git[governor]"
+        ) from None
 
 
 LOG_FILE = Annotated[
@@ -179,15 +267,10 @@ def db_upgrade(
     ],
 ) -> None:
     """Make the log's tables, or bring them up to date. Running it twice, or twice at once, does no harm."""
-    from safeai_git.core.errors import StorageError
-
-    try:
+    with _extra():
         from safeai_git.governor.stores.postgres_schema import upgrade
-    except ImportError as error:
-        raise StorageError(
-            f"PostgreSQL needs {error.name}, which is not installed", hint="install safeai-git[governor]"
-        ) from None
-    done = upgrade(url)
+
+        done = upgrade(url)
     typer.echo(f"{done} migrations were run" if done else "nothing was to be done")
 
 

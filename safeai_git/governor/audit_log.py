@@ -106,6 +106,7 @@ class AuditLog:
         most_waiting: Entries that may wait; past it a submission is refused at once.
         remember_every: Seconds between two writings of the newest checkpoint to its second place.
         on_failure: Told once when the log takes nothing any more; the process should end.
+        on_batch: Told of each batch how many seconds it took, and the error that it ended with; must not block.
     """
 
     def __init__(
@@ -117,12 +118,14 @@ class AuditLog:
         most_waiting: int = 4096,
         remember_every: float = 1.0,
         on_failure: Callable[[LogFailed], None] | None = None,
+        on_batch: Callable[[float, SafeAIError | None], None] | None = None,
     ) -> None:
         self._store = store
         self._signer = signer
         self._now = now
         self._most_waiting = most_waiting
         self._on_failure = on_failure
+        self._on_batch = on_batch
         self._covered = 0
         self._failed: LogFailed | None = None
         self._head_error: StorageError | None = None
@@ -256,6 +259,7 @@ class AuditLog:
     def _commit(self, tickets: list[Ticket]) -> None:
         results: list[Result] = []
         error: SafeAIError | None = self._failed
+        started = time.perf_counter()
         if error is None:
             try:
                 drafts = [draft for ticket in tickets for draft in ticket.drafts]
@@ -269,6 +273,8 @@ class AuditLog:
                 error = LogFailed(f"a fault of the program in the log: {type(fault).__name__}: {fault}")
                 self._fail(error)
         self._answer(tickets, results, error)
+        if self._on_batch is not None:
+            self._on_batch(time.perf_counter() - started, error)
 
     def _placed(self, appended: Appended) -> list[Result]:
         if appended.size > self._covered:

@@ -108,9 +108,13 @@ class Follower:
             self._size, self._prev = 0, ""
         self._wake.set()
 
+    def is_fresh(self, seconds: float) -> bool:
+        """Whether `need` would do without looking."""
+        return self._broken is None and time.monotonic() - self._fresh <= seconds
+
     def need(self, seconds: float) -> None:
         """Be no older than some seconds; raises as `catch_up` does."""
-        if self._broken is not None or time.monotonic() - self._fresh > seconds:
+        if not self.is_fresh(seconds):
             self.catch_up()
 
     def _catch_up(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safeai_git import __version__
 from safeai_git.core.canonical import JSON
+from safeai_git.core.errors import SafeAIError
 from safeai_git.core.log.entry import Draft
 from safeai_git.governor.audit_log import AuditLog
 from safeai_git.governor.log_signer import LogSigner
@@ -32,6 +33,8 @@ def open_file_log(
     most_waiting: int = 4096,
     remember_every: float = 1.0,
     on_failure: Callable[[LogFailed], None] | None = None,
+    on_batch: Callable[[float, SafeAIError | None], None] | None = None,
+    on_sync: Callable[[float], None] | None = None,
 ) -> AuditLog:
     """Open, recover and start the log in a folder; begin one where none was.
 
@@ -43,6 +46,7 @@ def open_file_log(
     store = FileStore.open_folder(
         folder, Identity(signer.origin, signer.keys, verify), head=head, reserve=reserve
     )
+    store.on_sync = on_sync
     log = AuditLog(
         store,
         signer,
@@ -50,6 +54,7 @@ def open_file_log(
         most_waiting=most_waiting,
         remember_every=remember_every,
         on_failure=on_failure,
+        on_batch=on_batch,
     )
     try:
         log.start(_first(store, store.size, signer))

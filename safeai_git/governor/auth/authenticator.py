@@ -40,17 +40,24 @@ class Authenticator:
         issuers: CI systems by ``iss``, each with what reads its tokens.
         certificate_rules: Empty where certificates are no proof.
         trusted_proxies: See `certificates.forwarded`.
+        fetches_keys: The keys of our own tokens are fetched, too.
     """
 
     own: tokens.TokenVerifier | None = None
     issuers: Mapping[str, tuple[rules.Issuer, tokens.TokenVerifier]] | None = None
     certificate_rules: tuple[rules.Rule, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
+    fetches_keys: bool = False
 
     @property
     def configured(self) -> bool:
         """Whether anything is; if not, only loopback is served."""
         return bool(self.own or self.issuers or self.certificate_rules)
+
+    @property
+    def waits(self) -> bool:
+        """Whether `authenticate` may have to fetch an issuer's keys."""
+        return bool(self.issuers) or self.fetches_keys
 
     def authenticate(self, request: Request) -> Principal:
         """Say who asks. May fetch an issuer's keys: call it where waiting is allowed.
@@ -138,6 +145,7 @@ def build(settings: Settings) -> Authenticator:
         _issuers(settings),
         _certificate_rules(settings),
         settings.trusted_proxies,
+        fetches_keys=bool(settings.jwt_jwks_url),
     )
 
 

@@ -61,6 +61,7 @@ class FileStore:
     def __init__(self, folder: Path, identity: Identity, *, head: Path, reserve: int, lock: int) -> None:
         self.path = folder / LOG
         self.cut: Cut | None = None
+        self.on_sync: Callable[[float], None] | None = None
         self._identity = identity
         self._head_path = head
         self._reserve = reserve
@@ -186,7 +187,10 @@ class FileStore:
                 data = b"\n".join(planned.lines) + b"\n"
                 self._check_space(len(data))
                 self._write(data)
+                started = time.perf_counter()
                 os.fdatasync(self._file)
+                if self.on_sync is not None:
+                    self.on_sync(time.perf_counter() - started)
                 self._check_written(planned.leaves, self._end, len(data))
         except OSError as error:
             raise self._fail(error.strerror or str(error)) from error
@@ -255,6 +259,10 @@ class FileStore:
 
     def watch(self, wake: Callable[[], None]) -> None:
         """Nobody else appends."""
+
+    def find(self, key: str) -> int | None:
+        """The place of the entry with an id."""
+        return self._state.index_of(key)
 
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree."""

@@ -58,6 +58,10 @@ class MemoryStore:
     def watch(self, wake: Callable[[], None]) -> None:
         """Nobody else appends."""
 
+    def find(self, key: str) -> int | None:
+        """The place of the entry with an id."""
+        return self._state.index_of(key)
+
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree."""
         return self._state.hashes.node(level, index)

@@ -137,6 +137,13 @@ class Store(Protocol):
     def watch(self, wake: Callable[[], None]) -> None:
         """Have `wake` called, from any thread, soon after somebody else appended what all must know at once."""
 
+    def find(self, key: str) -> int | None:
+        """The place of the entry with an id; ``None`` where there is none.
+
+        Raises:
+            LogFailed: It cannot be looked for.
+        """
+
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree (`safeai_git.core.log.merkle.Nodes`).
 

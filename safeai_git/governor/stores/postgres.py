@@ -212,6 +212,11 @@ class PostgresStore:
         )
         return [bytes(row[0]) for row in rows]
 
+    def find(self, key: str) -> int | None:
+        """The place of the entry with an id."""
+        rows = self._read("SELECT idx FROM audit_idem WHERE log_id = %s AND key = %s", (self._log_id, key))
+        return int(rows[0][0]) if rows else None
+
     def tail(self) -> tuple[int, str]:
         """Where the log ends, by whatever Governor."""
         rows = self._read("SELECT size, prev FROM audit_head WHERE log_id = %s", (self._log_id,))

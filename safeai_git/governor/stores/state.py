@@ -106,8 +106,16 @@ class State:
         self._entry = entry
 
     def find(self, key: str) -> Entry | None:
-        """The entry with an id."""
+        """The entry with an id. For the thread that appends: see `remember`."""
         place = self._places[key] = self._ids.place(key)
+        return self._at(place, key)
+
+    def index_of(self, key: str) -> int | None:
+        """The place of the entry with an id; any thread may ask."""
+        found = self._at(self._ids.place(key), key)
+        return None if found is None else found.seq
+
+    def _at(self, place: int, key: str) -> Entry | None:
         for index in self._ids.at(place):
             entry = Entry.parse(self._entry(index))
             if entry.id == key:
