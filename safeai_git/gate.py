@@ -82,7 +82,7 @@ class Gate:
         version: Of safeai-git, for the verdict.
         now: Seconds since 1970.
         replayer: Replays checks; without one, checks that the policy asks for count as not replayed.
-        kill_switch: Its state as it is known here.
+        kill_switch: Its state as it is known here, or what tells it for an agent.
         evaluate_expression: The policy VM.
         deadline: When to give up; replays have limits of their own and do not count.
     """
@@ -96,7 +96,7 @@ class Gate:
         version: str,
         now: Callable[[], float],
         evaluate_expression: Callable[[str, Mapping[str, object]], bool],
-        kill_switch: KillSwitch,
+        kill_switch: KillSwitch | Callable[[str], KillSwitch],
         replayer: Replayer | None = None,
         deadline: Deadline | None = None,
     ) -> None:
@@ -155,8 +155,9 @@ class Gate:
         if proposal.kind == "merge":
             commit = read_commit(self.repository.store, proposal.head_commit)
             proposal = replace(proposal, base_tree=starting_point(self.repository, commit)[0])
+        known = self._kill_switch
         context = Context(
-            kill_switch=self._kill_switch,
+            kill_switch=known if isinstance(known, KillSwitch) else known(proposal.attribution.agent),
             evaluate_expression=self._evaluate_expression,
             replay_expected=False,
             branch=self._origin.branch,

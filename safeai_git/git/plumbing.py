@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -149,6 +150,29 @@ def command_line(arguments: Sequence[str | bytes]) -> list[str | bytes]:
     return [*line, *arguments]
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a command may use, where it reads what a stranger sent; kept by the system (setrlimit(2)).
+
+    Attributes:
+        memory_bytes: Of its address space.
+        cpu_seconds: Of one processor.
+        file_bytes: Of the largest file that it writes.
+        seconds: Until it has to be done.
+    """
+
+    memory_bytes: int
+    cpu_seconds: int
+    file_bytes: int
+    seconds: float
+
+    def around(self, line: list[str | bytes]) -> list[str | bytes]:
+        """The command line under these limits. A shell sets them: between fork and exec nothing of ours can run."""
+        script = 'ulimit -c 0 && ulimit -v "$1" && ulimit -t "$2" && ulimit -f "$3" && shift 3 && exec "$@"'
+        limits = (self.memory_bytes // 1024, self.cpu_seconds, self.file_bytes // 512)
+        return ["/bin/sh", "-c", script, "sh", *map(str, limits), *line]
+
+
 class GitFailed(RepositoryError):
     """Git ended with an error. ``status`` is its exit code, ``stderr`` what it said."""
 
@@ -166,6 +190,7 @@ def run(
     stdin: bytes = b"",
     extra: Mapping[str, str] | None = None,
     personal: bool = False,
+    bounds: Bounds | None = None,
 ) -> tuple[bytes, str]:
     """Run one plumbing command and return what it printed: standard output, standard error as text.
 
@@ -176,20 +201,22 @@ def run(
         stdin: What it reads.
         extra: Variables of ours on top, such as a temporary index.
         personal: Whether the person's and the system's configuration is read (`personal_environment`).
+        bounds: What it may use.
 
     Raises:
         GitFailed: It ended with another code than 0.
         RepositoryError: It could not be started or gave no answer.
     """
     environment = personal_environment(environ) if personal else clean_environment(environ)
+    line = command_line(arguments)
     try:
         done = subprocess.run(
-            command_line(arguments),
+            bounds.around(line) if bounds else line,
             cwd=cwd,
             env=environment | dict(extra or {}),
             input=stdin,
             capture_output=True,
-            timeout=_LONGEST_ANSWER_SECONDS,
+            timeout=bounds.seconds if bounds else _LONGEST_ANSWER_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
