@@ -122,7 +122,9 @@ class Metrics:
             return
         log, store = governor.log, governor.log.store
         yield _gauge(
-            "safeai_kill_switch_active", "1 while any kill switch is engaged.", governor.kill_switch.active
+            "safeai_kill_switch_active",
+            "1 while any kill switch is engaged.",
+            governor.services.switches.active,
         )
         yield _gauge("safeai_log_entries", "Entries of the log.", store.size)
         yield _gauge("safeai_log_waiting", "Entries that wait to become durable.", log.waiting)
@@ -134,7 +136,7 @@ class Metrics:
         yield _gauge(
             "safeai_log_following_failed",
             "1 when what follows from the log (keys, policy, kill switches) cannot be kept up to date.",
-            governor.records.follower.failure is not None,
+            governor.services.records.follower.failure is not None,
         )
         size, since = self._newest(store.published)
         yield _gauge("safeai_log_checkpoint_size", "Entries under the newest signed checkpoint.", size)
@@ -149,7 +151,7 @@ class Metrics:
         size = Checkpoint.parse(Note.parse(note).text).size if note else 0
         with self._lock:
             if self._checkpoint[0] != size and self._governor is not None:
-                self._checkpoint = (size, self._governor.records.now())
+                self._checkpoint = (size, self._governor.services.records.now())
             return self._checkpoint
 
 

@@ -11,23 +11,16 @@ from pathlib import Path
 
 from safeai_git.audit import claims
 from safeai_git.core.errors import FormatError, KeyUnusable, StorageError, WrongUse
-from safeai_git.files import read_bounded
 from safeai_git.governor.audit_log import AuditLog
 from safeai_git.governor.auth.authenticator import Authenticator, build
-from safeai_git.governor.key_registry import KeyRegistry
-from safeai_git.governor.kill_switch import KillSwitchService
 from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.metrics import Metrics
 from safeai_git.governor.open_log import open_file_log, start_log
-from safeai_git.governor.policies import LARGEST_TEXT, PolicyService
-from safeai_git.governor.records import Records
+from safeai_git.governor.services import Services
 from safeai_git.governor.settings import Settings
 from safeai_git.governor.stores.port import LogFailed
 from safeai_git.keys.port import Signer
 from safeai_git.keys.signer import load_signer
-
-FIRST_POLICY_SECONDS = 365 * 24 * 3600
-"""How long the policy that a new log begins with is good."""
 
 LEAST_FREE = 64 * 1024 * 1024
 """Bytes of free space in the data folder below which a Governor says that it is not ready."""
@@ -42,10 +35,7 @@ class Governor:
         origin: The log's name.
         signer: The key for checkpoints, leases, lists and decisions.
         log: The audit log.
-        records: What follows from the log.
-        keys: Who may sign what.
-        policies: The organisation's policy.
-        kill_switch: The kill switches.
+        services: What rests on it: keys, policy, kill switches, search, decisions.
         authenticator: Who asks.
         metrics: What is counted.
     """
@@ -54,10 +44,7 @@ class Governor:
     origin: str
     signer: Signer
     log: AuditLog
-    records: Records
-    keys: KeyRegistry
-    policies: PolicyService
-    kill_switch: KillSwitchService
+    services: Services
     authenticator: Authenticator
     metrics: Metrics
 
@@ -65,7 +52,7 @@ class Governor:
         """Why nothing should be sent here now; empty where all is well."""
         if (failure := self.log.failure) is not None:
             return failure.message
-        if (stale := self.records.follower.failure) is not None:
+        if (stale := self.services.failure) is not None:
             return stale.message
         if self.free_bytes() < LEAST_FREE:
             return f"less than {LEAST_FREE:,} bytes are free in the data folder"
@@ -82,7 +69,7 @@ class Governor:
         Raises:
             StorageError: The newest checkpoint could not be kept in its second place.
         """
-        self.records.close()
+        self.services.close()
         self.log.close()
 
 
@@ -107,43 +94,12 @@ def open_governor(settings: Settings, *, on_failure: Callable[[LogFailed], None]
     with ExitStack() as opened:
         log = _open_log(settings, LogSigner(origin, [signer]), metrics, on_failure)
         opened.callback(log.close)
-        records = Records.of(log)
-        opened.callback(records.close)
-        governor = Governor(
-            settings,
-            origin,
-            signer,
-            log,
-            records,
-            KeyRegistry(records, origin, signer),
-            PolicyService(records, origin, signer),
-            KillSwitchService(
-                records,
-                origin,
-                signer,
-                lease_seconds=settings.lease_seconds,
-                second_person=settings.release_needs_second_person,
-            ),
-            authenticator,
-            metrics,
-        )
-        _begin(governor)
+        services = Services.open(log, settings, origin=origin, signer=signer)
+        opened.callback(services.close)
+        governor = Governor(settings, origin, signer, log, services, authenticator, metrics)
         metrics.watch(governor)
         opened.pop_all()
     return governor
-
-
-def _begin(governor: Governor) -> None:
-    governor.keys.ensure_own()
-    place = governor.settings.config_dir / "policy.yaml"
-    if place.exists():
-        try:
-            text = read_bounded(place, LARGEST_TEXT + 1)
-        except OSError as error:
-            raise StorageError(f"{place} cannot be read: {error.strerror or error}") from error
-        governor.policies.first(text, seconds=FIRST_POLICY_SECONDS)
-    if not governor.settings.enabled:
-        governor.kill_switch.start_engaged()
 
 
 def _signer(settings: Settings) -> Signer:

@@ -194,6 +194,27 @@ VARIABLES: tuple[Variable, ...] = (
         "8388608",
         _number(65_536, 268_435_456),
     ),
+    Variable(
+        "SAFEAI_MAX_CONNECTIONS",
+        "max_connections",
+        "Connections at once; past it a new one is answered with 503.",
+        "4096",
+        _number(16, 100_000),
+    ),
+    Variable(
+        "SAFEAI_HEAD_SECONDS",
+        "head_seconds",
+        "How long the head of a request may take to arrive.",
+        "10",
+        _number(1, 300),
+    ),
+    Variable(
+        "SAFEAI_BODY_SECONDS",
+        "body_seconds",
+        "How long the body of a request may take to arrive.",
+        "20",
+        _number(1, 3_600),
+    ),
     Variable("SAFEAI_MAX_BATCH", "max_batch", "Most verdicts of one request.", "1000", _number(1, 10_000)),
     Variable(
         "SAFEAI_MAX_OUTSTANDING",
@@ -255,6 +276,9 @@ class Settings:
     certificate_rules: Path | None
     trusted_proxies: tuple[Network, ...]
     max_body_bytes: int
+    max_connections: int
+    head_seconds: int
+    body_seconds: int
     max_batch: int
     max_outstanding: int
     requests_per_minute: int

@@ -63,7 +63,12 @@ def create_app(governor: Governor, routers: Sequence[APIRouter] = ROUTERS) -> Fa
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_middleware(Guard, metrics=governor.metrics, most_bytes=governor.settings.max_body_bytes)
+    app.add_middleware(
+        Guard,
+        metrics=governor.metrics,
+        most_bytes=governor.settings.max_body_bytes,
+        body_seconds=governor.settings.body_seconds,
+    )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
 

@@ -31,11 +31,11 @@ def page(governor: Governor) -> str:
     size = Checkpoint.parse(Note.parse(note).text).size if note else 0
     why = governor.not_ready()
     state = f'<span class="bad">not ready: {_text(why)}</span>' if why else '<span class="ok">ready</span>'
-    engaged = len(governor.kill_switch.engaged())
+    engaged = len(governor.services.switches.engaged())
     switch = (
         f'<span class="bad">{engaged} engaged</span>' if engaged else '<span class="ok">not engaged</span>'
     )
-    policy = governor.records.state.policy
+    policy = governor.services.records.state.policy
     facts = {
         "State": state,
         "Kill switch": switch,

@@ -19,9 +19,6 @@ from safeai_git.governor.http.problems import answer
 from safeai_git.governor.metrics import Metrics
 from safeai_git.governor.problem import Problem, of_error
 
-BODY_SECONDS = 20.0
-"""How long a body may take to arrive, whole."""
-
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -48,12 +45,10 @@ class Guard:
         app: What is guarded.
         metrics: Where answers are counted.
         most_bytes: Largest body.
-        body_seconds: How long a body may take.
+        body_seconds: How long a body may take to arrive, whole.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, most_bytes: int, body_seconds: float = BODY_SECONDS
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, most_bytes: int, body_seconds: float) -> None:
         self._app = app
         self._metrics = metrics
         self._most_bytes = most_bytes

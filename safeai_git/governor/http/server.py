@@ -25,16 +25,12 @@ from safeai_git.governor.service import Governor, open_governor
 from safeai_git.governor.settings import Settings
 from safeai_git.governor.stores.port import LogFailed
 
-HEAD_SECONDS = 10.0
-"""How long a request's head may take to arrive, from the connection or from the answer before it."""
-
 IDLE_SECONDS = 30
 """How long a connection may rest between two requests."""
 
 STOP_SECONDS = 45
 """How long a stop waits for answers; Kubernetes' own limit in the manifests is 60."""
 
-MOST_CONNECTIONS = 4_096
 _SPARE_FILES = 256
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n"
@@ -47,7 +43,8 @@ log = structlog.get_logger("safeai.server")
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with a clock before each request and a bound on connections."""
 
-    most_connections = MOST_CONNECTIONS
+    most_connections = 4_096
+    head_seconds = 10.0
     _clock: asyncio.TimerHandle | None = None
     _certificate: bytes | None = None
 
@@ -84,7 +81,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _wind(self) -> None:
-        self._clock = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        self._clock = self.loop.call_later(self.head_seconds, self._too_slow)
 
     def _stop_clock(self) -> None:
         if self._clock is not None:
@@ -157,12 +154,13 @@ def configuration(governor: Governor) -> uvicorn.Config:
         tls = {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
         if settings.tls_client_ca is not None:
             tls |= {"ssl_ca_certs": str(settings.tls_client_ca), "ssl_cert_reqs": ssl.CERT_OPTIONAL}
+    limits = {"most_connections": _connections(settings), "head_seconds": float(settings.head_seconds)}
     config = uvicorn.Config(
         create_app(governor),
         host=host_of(settings, authenticated=governor.authenticator.configured),
         port=settings.port,
         loop="uvloop",
-        http=GuardedProtocol,
+        http=type("Protocol", (GuardedProtocol,), limits),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -193,7 +191,6 @@ def serve(settings: Settings) -> None:
         LogProofInvalid: The log is not in order.
     """
     configure(settings.log_level)
-    _allow_files()
     servers: list[Server] = []
     failures: list[LogFailed] = []
 
@@ -239,13 +236,11 @@ def _announce(governor: Governor, config: uvicorn.Config, address: tuple[str, in
     )
 
 
-def _allow_files() -> None:
-    """Let each connection that is taken have its descriptor."""
+def _connections(settings: Settings) -> int:
+    """How many connections can be taken: as many as are wanted, or as the system gives descriptors for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_CONNECTIONS + _SPARE_FILES
+    wanted = settings.max_connections + _SPARE_FILES
     if soft < wanted:
-        high = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (high, hard))
-        soft = high
-    if soft < wanted:
-        GuardedProtocol.most_connections = max(16, soft - _SPARE_FILES)
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(16, min(settings.max_connections, soft - _SPARE_FILES))

@@ -67,7 +67,7 @@ async def submit(request: Request, principal: Caller, governor: Served) -> Respo
     if kind != "application/json":
         raise Problem("unsupported-media-type", "the body must be application/json")
     many, raws = split(await request.body(), governor.settings.max_batch)
-    if governor.records.follower.is_fresh(FRESH_SECONDS) and len(raws) <= INLINE:
+    if governor.services.records.follower.is_fresh(FRESH_SECONDS) and len(raws) <= INLINE:
         checked = _check(raws, principal, governor)
     else:
         checked = await asyncio.to_thread(_check, raws, principal, governor)
@@ -85,11 +85,11 @@ async def submit(request: Request, principal: Caller, governor: Served) -> Respo
 
 
 def _check(raws: list[msgspec.Raw], principal: Principal, governor: Governor) -> list[Taken | Problem]:
-    keys, now = governor.keys.fresh(), governor.records.now()
+    keys, now = governor.services.keys.fresh(), governor.services.records.now()
     found: list[Taken | Problem] = []
     for raw in raws:
         try:
-            found.append(check(read(bytes(raw)), principal, governor.keys, keys, now))
+            found.append(check(read(bytes(raw)), principal, governor.services.keys, keys, now))
         except Problem as problem:
             found.append(problem)
     return found
