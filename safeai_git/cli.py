@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from safeai_git import __version__
+from safeai_git.cli_evidence import Door, register_evidence
 from safeai_git.cli_options import (
     AgainOption,
     AgentOption,
@@ -88,6 +89,9 @@ def _version(value: bool) -> None:
     if value:
         typer.echo(f"safeai-git {__version__}")
         raise typer.Exit
+
+
+register_evidence(app, Door(_session, _end, _report))
 
 
 @app.callback()
@@ -216,33 +220,6 @@ def replay(
 
 
 @app.command()
-def verify(
-    revisions: Annotated[
-        str, typer.Argument(metavar="[BASE..HEAD]", help="Default: since the policy was introduced.")
-    ] = "",
-    everything: Annotated[
-        bool, typer.Option("--all", help="Show commits that are not governed too.")
-    ] = False,
-    policy: PolicyOption = None,
-    report: ReportOption = None,
-    output_format: FormatOption = Format.text,
-) -> None:
-    """Prove that every governed commit has a valid verdict that lets it pass. Works offline.
-
-    Checked are the signature, the key's validity, the repository, the base, the tree and the policy. Trust begins at
-    BASE: its policy and its allowed signers.
-    """
-    from safeai_git.commands import people
-
-    session = _session(output_format)
-    where = _report(report)
-    _end(
-        session,
-        lambda: people.verify(session, revisions, policy=policy, everything=everything, report=where),
-    )
-
-
-@app.command()
 def ci(
     mode: Annotated[
         str, typer.Option("--mode", metavar="MODE", help="check (judge), verify (ask for verdicts) or both.")
@@ -282,54 +259,6 @@ def ci(
     reports = Reports.parse(report or ())
     request = command.Request(mode, base, head, policy, replay, fetch, push, fail_on, reports)
     _end(session, lambda: command.run(session, request))
-
-
-@app.command()
-def approve(
-    revision: Annotated[
-        str, typer.Argument(metavar="[REV]", help="A commit or BASE..HEAD; default: what is staged.")
-    ] = "",
-    reason: Annotated[str, typer.Option("--reason", "-m", help="Why; it is signed too.")] = "",
-    output_format: FormatOption = Format.text,
-) -> None:
-    """Sign an approval of exactly this change.
-
-    It counts when your key is listed in .safeai/allowed_signers for safeai-approval, and only for this tree on this
-    base under this policy. SAFEAI_KEY names the private key to use.
-    """
-    from safeai_git.commands import people
-
-    session = _session(output_format)
-    _end(session, lambda: people.approve(session, revision, reason=reason))
-
-
-@app.command()
-def show(
-    revision: Annotated[str, typer.Argument(metavar="[REV]", help="Default: HEAD.")] = "",
-    vsa: Annotated[
-        bool,
-        typer.Option("--vsa", help="Print the verdict as a SLSA summary (VSA), signed if there is a key."),
-    ] = False,
-    output_format: FormatOption = Format.text,
-) -> None:
-    """Show the verdicts and approvals of a commit, and what each is worth."""
-    from safeai_git.commands import people, summaries
-
-    session = _session(output_format)
-    _end(session, lambda: summaries.vsa(session, revision) if vsa else people.show(session, revision))
-
-
-@app.command()
-def schema(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="policy, verdict, approval, report, output or common.")
-    ],
-) -> None:
-    """Print the JSON Schema of a format, for programs that read what safeai-git writes."""
-    from safeai_git.commands import summaries
-
-    session = _session(Format.json)
-    _end(session, lambda: summaries.schema(session, name))
 
 
 @app.command()

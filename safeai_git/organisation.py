@@ -21,7 +21,7 @@ from safeai_git.core.trust import TrustedKey
 from safeai_git.files import read_bounded, write_atomically
 from safeai_git.git.repository import Repository
 from safeai_git.keys.keyring import MAX_BYTES, Keyring
-from safeai_git.published_policy import LARGEST_PUBLISHED, Published, open_published
+from safeai_git.published_policy import LARGEST_PUBLISHED, Published, open_published, policy_text
 
 POLICY_VARIABLE, POLICY_KEY = "SAFEAI_ORG_POLICY", "safeai.orgPolicy"
 SIGNERS_VARIABLE, SIGNERS_KEY = "SAFEAI_ORG_SIGNERS", "safeai.orgSigners"
@@ -132,6 +132,31 @@ def organisation_policy(repository: Repository, environ: Mapping[str, str], *, n
         PolicyError: One is configured and does not count.
         StorageError: What was seen before cannot be read or written.
     """
+    places = _places(repository, environ)
+    if places is None:
+        return None
+    place, keys = places
+    _not_of_the_change(repository, keys)
+    keyring = Keyring.parse(_read(keys, MAX_BYTES), str(keys))
+    published = open_published(_read(place, LARGEST_PUBLISHED), str(place), keyring, now=now)
+    ids = [entry.public.key_id for entry in keyring.entries]
+    trusted = [one for one in ids if isinstance(keyring.trusts(one, POLICY_NAMESPACE, int(now)), TrustedKey)]
+    Memory(state_folders(repository, environ)).admit(published, trusted)
+    return published.policy
+
+
+def organisation_text(repository: Repository, environ: Mapping[str, str]) -> bytes | None:
+    """The text of the organisation's policy that is configured; `organisation_policy` says whether it counts.
+
+    Raises:
+        PolicyError: It cannot be read.
+    """
+    places = _places(repository, environ)
+    return None if places is None else policy_text(_read(places[0], LARGEST_PUBLISHED))
+
+
+def _places(repository: Repository, environ: Mapping[str, str]) -> tuple[Path, Path] | None:
+    """The files of the policy and of the keys that may sign it; ``None`` when none is configured."""
     policy = environ.get(POLICY_VARIABLE) or repository.config_from_outside(POLICY_KEY)
     signers = environ.get(SIGNERS_VARIABLE) or repository.config_from_outside(SIGNERS_KEY)
     if not policy and not signers:
@@ -143,14 +168,7 @@ def organisation_policy(repository: Repository, environ: Mapping[str, str], *, n
             hint=f"set {missing} too: the policy's file and the keys that may sign it go together",
         )
     place = _absolute(policy, f"{POLICY_VARIABLE} or {POLICY_KEY}")
-    keys = _absolute(signers, f"{SIGNERS_VARIABLE} or {SIGNERS_KEY}")
-    _not_of_the_change(repository, keys)
-    keyring = Keyring.parse(_read(keys, MAX_BYTES), str(keys))
-    published = open_published(_read(place, LARGEST_PUBLISHED), str(place), keyring, now=now)
-    ids = [entry.public.key_id for entry in keyring.entries]
-    trusted = [one for one in ids if isinstance(keyring.trusts(one, POLICY_NAMESPACE, int(now)), TrustedKey)]
-    Memory(state_folders(repository, environ)).admit(published, trusted)
-    return published.policy
+    return place, _absolute(signers, f"{SIGNERS_VARIABLE} or {SIGNERS_KEY}")
 
 
 def state_folders(repository: Repository, environ: Mapping[str, str]) -> list[Path]:

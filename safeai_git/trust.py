@@ -71,7 +71,7 @@ class TrustReader:
         entries = self._entries(commit)
         policy, signers = entries.get(POLICY_FILE), entries.get(SIGNERS_FILE)
         if policy is None and self._explicit is None:
-            _nothing_like_a_policy(entries, commit[:12])
+            nothing_like_a_policy(entries, commit[:12])
         key = (policy, signers)
         if key not in self._known:
             self._known[key] = self._read(commit, policy, signers)
@@ -117,8 +117,16 @@ class TrustReader:
         return self._repository.store.read(entry.id)[1]
 
 
-def _nothing_like_a_policy(entries: Iterable[bytes], where: str) -> None:
-    """Refuse a misspelt policy: without this, no policy at all would judge (B-06)."""
+def nothing_like_a_policy(entries: Iterable[bytes], where: str) -> None:
+    """Refuse a misspelt policy: without this, no policy at all would judge (B-06).
+
+    Args:
+        entries: Names in ``.safeai``, none of which is the policy's.
+        where: The commit, for the message.
+
+    Raises:
+        PolicyError: One of them looks like a policy.
+    """
     near = [
         one for one in entries if difflib.get_close_matches(display(one).lower(), ["policy.yaml"], 1, 0.8)
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from safeai_git.approvals import counted, from_the_future, people
 from safeai_git.core.attribution import Attribution
@@ -85,7 +85,10 @@ class _Both:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """What the envelopes about a change come to; see `verify.CommitResult` for the fields."""
+    """What the envelopes about a change come to; see `verify.CommitResult` for the fields.
+
+    ``claim`` and ``envelope`` are the verdict that counts, if one does.
+    """
 
     status: Worth
     reason: str
@@ -93,6 +96,15 @@ class Weighed:
     signed_by: tuple[str, ...] = ()
     approved_by: tuple[str, ...] = ()
     claim: Claim | None = None
+    envelope: Envelope | None = None
+
+
+class _Counting(NamedTuple):
+    """A verdict that counts, who signed it, and the envelope that it came in."""
+
+    claim: Claim
+    signed_by: tuple[str, ...]
+    envelope: Envelope
 
 
 def weigh(lines: Iterable[bytes], subject: Subject, court: Court) -> Weighed:
@@ -102,7 +114,7 @@ def weigh(lines: Iterable[bytes], subject: Subject, court: Court) -> Weighed:
     the one that came closest.
     """
     there = sorted(set(lines))
-    verdicts: list[tuple[Claim, tuple[str, ...]]] = []
+    verdicts: list[_Counting] = []
     failed = (0, "")
     for line in there:
         try:
@@ -121,7 +133,7 @@ def weigh(lines: Iterable[bytes], subject: Subject, court: Court) -> Weighed:
         if isinstance(opened, str):
             failed = max(failed, (9, opened))
         else:
-            verdicts.append((claim, opened))
+            verdicts.append(_Counting(claim, opened, envelope))
     if verdicts:
         return _decide(verdicts, there, subject, court)
     if failed[1]:
@@ -164,26 +176,27 @@ def _open(envelope: Envelope, claim: Claim, court: Court) -> tuple[str, ...] | s
     return opened.message if isinstance(opened, Rejected) else people(opened.signers)
 
 
-def _decide(
-    verdicts: list[tuple[Claim, tuple[str, ...]]], lines: list[bytes], subject: Subject, court: Court
-) -> Weighed:
+def _decide(verdicts: list[_Counting], lines: list[bytes], subject: Subject, court: Court) -> Weighed:
     severity = {"allow": 0, "review": 1, "deny": 2}
-    claim, signed_by = max(verdicts, key=lambda one: (one[0].time, severity[one[0].decision]))
+    one = max(verdicts, key=lambda one: (one.claim.time, severity[one.claim.decision]))
+    by, claim = one.signed_by, one.claim
     if claim.decision == "allow":
-        return Weighed("valid", "a trusted verdict allows it", "", signed_by, (), claim)
+        return Weighed("valid", "a trusted verdict allows it", "", by, (), claim, one.envelope)
     if claim.decision == "deny":
-        return Weighed("denied", "the verdict denies it", "'safeai-git show' tells why", signed_by, (), claim)
+        why = "'safeai-git show' tells why"
+        return Weighed("denied", "the verdict denies it", why, by, (), claim, one.envelope)
     approved = counted(lines, subject.base_tree, subject.tree, court.trust, keys=court.keys, now=court.now)
     needed = court.trust.policy.threshold
     if len(approved) >= needed:
-        return Weighed("valid", "approved", "", signed_by, approved, claim)
+        return Weighed("valid", "approved", "", by, approved, claim, one.envelope)
     return Weighed(
         "unapproved",
         f"the verdict asks for review; {len(approved)} of {needed} approvals are there",
         "an approver runs 'safeai-git approve COMMIT'",
-        signed_by,
+        by,
         approved,
         claim,
+        one.envelope,
     )
 
 

@@ -112,15 +112,7 @@ class ProposalReader:
 
     def attribution(self, commit: Commit) -> Attribution:
         """Who wrote a commit."""
-        return self._attribute(
-            Metadata(
-                author=_identity(commit.author),
-                committer=_identity(commit.committer),
-                message=commit.text,
-                branch=self._origin.branch,
-                claimed_agent=self._origin.claimed_agent,
-            )
-        )
+        return who_wrote(commit, self._catalogue, self._origin)
 
     def range(self, base: str, head: str) -> Iterator[Proposal]:
         """Everything that has to be judged before `head` may become part of `base`'s branch.
@@ -233,6 +225,18 @@ class ProposalReader:
             collisions=tuple(found.collisions),
             complete=found.complete,
         )
+
+
+def who_wrote(commit: Commit, catalogue: Catalogue, origin: Origin) -> Attribution:
+    """Who wrote a commit, by its own metadata and what is known besides."""
+    metadata = Metadata(
+        author=_identity(commit.author),
+        committer=_identity(commit.committer),
+        message=commit.text,
+        branch=origin.branch,
+        claimed_agent=origin.claimed_agent,
+    )
+    return attribute(metadata, catalogue)
 
 
 def strongest(attributions: list[Attribution]) -> Attribution:
