@@ -91,9 +91,6 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-register_evidence(app, Door(_session, _end, _report))
-
-
 @app.callback()
 def root(
     folder: Annotated[
@@ -259,6 +256,9 @@ def ci(
     reports = Reports.parse(report or ())
     request = command.Request(mode, base, head, policy, replay, fetch, push, fail_on, reports)
     _end(session, lambda: command.run(session, request))
+
+
+register_evidence(app, Door(_session, _end, _report))
 
 
 @app.command()

@@ -116,7 +116,9 @@ def register_evidence(app: typer.Typer, door: Door) -> None:
         revision: Annotated[str, typer.Argument(metavar="[REV]", help="Default: HEAD.")] = "",
         vsa: Annotated[
             bool,
-            typer.Option("--vsa", help="Print the verdict as a SLSA summary (VSA), signed if there is a key."),
+            typer.Option(
+                "--vsa", help="Print the verdict as a SLSA summary (VSA), signed if there is a key."
+            ),
         ] = False,
         output_format: FormatOption = Format.text,
     ) -> None:
@@ -136,7 +138,10 @@ def register_evidence(app: typer.Typer, door: Door) -> None:
         receipt: Annotated[
             list[Path] | None,
             typer.Option(
-                "--receipt", metavar="FILE", help="A log's receipt (C2SP tlog-proof). Repeatable.", readable=False
+                "--receipt",
+                metavar="FILE",
+                help="A log's receipt (C2SP tlog-proof). Repeatable.",
+                readable=False,
             ),
         ] = None,
         without_report: Annotated[
@@ -158,7 +163,10 @@ def register_evidence(app: typer.Typer, door: Door) -> None:
     @app.command()
     def schema(
         name: Annotated[
-            str, typer.Argument(metavar="NAME", help="policy, verdict, approval, report, bundle, output or common.")
+            str,
+            typer.Argument(
+                metavar="NAME", help="policy, verdict, approval, report, bundle, output or common."
+            ),
         ],
     ) -> None:
         """Print the JSON Schema of a format, for programs that read what safeai-git writes."""
