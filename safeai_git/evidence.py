@@ -121,10 +121,11 @@ def judged(check: Check, seen: Seen, level: str) -> tuple[CheckResult, str, str]
         if seen.missing:
             return "failed", f"{ended}, but it did not make what it should: {seen.missing}", ""
         return "passed", ended, ""
+    met = limit_met(outcome.exit_code, outcome.output)
     if because := caused_by_isolation(level, outcome.output):
         why = f"{ended}, perhaps only because isolation of level {level} refuses it: {because}"
-        return "undecided", why, ""
-    if met := limit_met(outcome.exit_code, outcome.output):
+        return "undecided", why, met
+    if met:
         return "failed", f"{ended}, at its limit: {met}", met
     return "failed", ended, ""
 

@@ -11,74 +11,136 @@ import os
 import re
 import uuid
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import Repo
-from test_replay import checked, checked_template, judge, needs_sandbox, session_of, stage
+from test_replay import checked, checked_template, needs_sandbox, session_of, stage
+from test_replay_features import level
 
+from safeai_git import replay
 from safeai_git.core.errors import StorageError
 from safeai_git.core.policy import Check
+from safeai_git.core.policy_parts import CheckLimits
 from safeai_git.git.materialise import materialise
 from safeai_git.replay import Replayer
+from safeai_git.sandbox import choice
+from safeai_git.sandbox.port import Job
 from tests.probes.runs import processes_with
 
-__all__ = ["checked", "checked_template"]
+__all__ = ["checked", "checked_template", "level"]
 PYTHON = "/usr/bin/python3 -I -S -c"
 MEMORY = 192 * 2**20
+FILES = f"{PYTHON} \"import os\nfor n in range({{number}}): os.close(os.open('f%d' % n, os.O_CREAT))\""
 
-ATTACKS: dict[str, tuple[str, dict[str, int], str, str]] = {
-    "fork bomb": (
+SMALL = CheckLimits(file_bytes=16 * 2**20, scratch_bytes=48 * 2**20, output_bytes=2**20)
+
+
+class Attack(NamedTuple):
+    """What a check tries, what it may use, and what its evidence says: result, sentence, limit."""
+
+    run: str
+    may: dict[str, Any]
+    result: str
+    detail: str
+    limit: str = ""
+
+
+ATTACKS: dict[str, Attack] = {
+    "fork bomb": Attack(
         f'{PYTHON} "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass"',
-        {"timeout_seconds": 1},
+        {"timeout_seconds": 1, "limits": CheckLimits(processes=100)},
         "failed",
         "stopped at its limit: (wall|memory)",
+        "wall|memory",
     ),
-    "memory bomb": (
+    "fork bomb that gives up": Attack(
+        f'{PYTHON} "import os, signal\nwhile True:\n  if not os.fork(): signal.pause()"',
+        {"timeout_seconds": 20, "limits": CheckLimits(processes=100)},
+        "failed|undecided",
+        "exit code 1, (at its limit: processes|perhaps only because)",
+        "processes",
+    ),
+    "memory bomb": Attack(
         f'for i in 1 2 3 4 5 6; do {PYTHON} "import time; x = bytearray(90 * 2**20); time.sleep(60)" & done; wait',
         {"memory_bytes": MEMORY},
         "failed",
         "stopped at its limit: memory",
+        "memory",
     ),
-    "memory bomb of one process": (
+    "memory bomb of one process": Attack(
         f'{PYTHON} "x = bytearray(2**30)"',
         {"memory_bytes": MEMORY},
         "failed",
         "exit code 1, at its limit: memory",
+        "memory",
     ),
-    "disk fill": ("head -c 1100M /dev/zero >large", {}, "failed", "exit code .*, at its limit: file size"),
-    "disk fill in many files": (
-        "for n in 1 2 3; do head -c 900M /dev/zero >large$n || exit; done; sleep 60",
-        {},
+    "disk fill": Attack(
+        "head -c 20M /dev/zero >large",
+        {"limits": SMALL},
         "failed",
-        "exit code 1, at its limit: scratch|stopped at its limit: (scratch|memory)",
+        "exit code .*, at its limit: file size",
+        "file size",
     ),
-    "output flood": ("yes", {}, "failed", "stopped at its limit: output"),
-    "endless loop": ("while :; do :; done", {"timeout_seconds": 1}, "failed", "stopped at its limit: wall"),
-    "background daemon": ("(setsid sh -c 'trap \"\" TERM; sleep 600' &) ; true", {}, "passed", "exit code 0"),
-    "SIGSTOP of itself": ("kill -STOP $$", {"timeout_seconds": 1}, "failed", "stopped at its limit: wall"),
-    "100,000 files": (
-        f"{PYTHON} \"import os\nfor n in range(100000): os.close(os.open('f%d' % n, os.O_CREAT))\"",
-        {},
-        "passed",
-        "exit code 0",
+    "disk fill in many files": Attack(
+        "n=0; while n=$((n+1)); do head -c 10M /dev/zero >large$n || exit; done",
+        {"limits": SMALL},
+        "failed",
+        "exit code 1, at its limit: scratch|stopped at its limit: scratch",
+        "scratch",
+    ),
+    "output flood": Attack("yes", {"limits": SMALL}, "failed", "stopped at its limit: output", "output"),
+    "endless loop": Attack(
+        "while :; do :; done", {"timeout_seconds": 1}, "failed", "stopped at its limit: wall", "wall"
+    ),
+    "endless loop against the processor's limit": Attack(
+        "while :; do :; done",
+        {"limits": CheckLimits(cpu_seconds=1)},
+        "failed",
+        "stopped at its limit: cpu",
+        "cpu",
+    ),
+    "background daemon": Attack(
+        "(setsid sh -c 'trap \"\" TERM; sleep 600' &) ; true", {}, "passed", "exit code 0"
+    ),
+    "SIGSTOP of itself": Attack(
+        "kill -STOP $$", {"timeout_seconds": 1}, "failed", "stopped at its limit: wall", "wall"
+    ),
+    "100,000 files": Attack(FILES.format(number=100_000), {}, "passed", "exit code 0"),
+    "100,000 files where fewer are allowed": Attack(
+        FILES.format(number=100_000) + "; sleep 60",
+        {"limits": CheckLimits(scratch_files=20_000)},
+        "failed",
+        "stopped at its limit: files",
+        "files",
     ),
 }
 
 
 @needs_sandbox
 @pytest.mark.parametrize("name", ATTACKS)
-def test_B67_an_attack_ends_at_its_limit_and_leaves_nothing(checked: Repo, name: str) -> None:
-    run, limits, result, detail = ATTACKS[name]
+def test_B67_an_attack_ends_at_its_limit_and_leaves_nothing(
+    checked: Repo, level: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attack = ATTACKS[name]
+    jobs: list[Job] = []
+    backend = choice.untested(level)
+    run = backend.run
+    monkeypatch.setattr(backend, "run", lambda job, **more: (jobs.append(job), run(job, **more))[1])
+    monkeypatch.setattr(replay, "choose", lambda **_: backend)
     stage(checked, {"src/a": "still ok\n"})
-    proposal = judge(checked, replay=False).verdict.proposal
+    tree = checked.git("write-tree")
     marker = f"attack-{uuid.uuid4().hex}"
-    check = Check("attack", f"{run}\ncode=$?; : {marker}; exit $code", **limits)
+    check = Check("attack", f"{attack.run}\ncode=$?; : {marker}; exit $code", **attack.may)
     before = sorted(place.name for place in checked.path.iterdir())
-    found = Replayer(session_of(checked).repository, environ={}).evidence(proposal, [check])["attack"]
-    assert found.result == result, found
-    assert re.search(detail, found.detail), found
-    assert found.isolation
+    found = Replayer(session_of(checked).repository, environ={}).of_tree(tree, [check])["attack"]
+    assert re.fullmatch(attack.result, found.result), found
+    assert re.match(attack.detail, found.detail), found
+    assert re.fullmatch(attack.limit, found.limit), found
+    assert found.isolation.startswith(level)
     assert processes_with(marker) == []
+    assert [one for job in jobs for one in (job.tree, job.tree.parent) if one.exists()] == []
+    assert len(jobs) == 1
     assert sorted(place.name for place in checked.path.iterdir()) == before
 
 

@@ -104,7 +104,7 @@ def replay_project(
         return done.stdout
 
     safeai = (sys.executable, "-P", "-m", "safeai_git")
-    environment["PYTHONPATH"] = str(PROJECT)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT), environ.get("PYTHONPATH"))))
     run("git", "clone", "-q", "--no-hardlinks", repository, str(clone))
     (clone / ".safeai").mkdir(exist_ok=True)
     (clone / ".safeai/policy.yaml").write_text(json.dumps(wanted.policy(), indent=1))
