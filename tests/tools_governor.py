@@ -23,7 +23,7 @@ from safeai_git.governor.auth.tokens import issue
 from safeai_git.keys.ed25519 import Ed25519Signer
 from safeai_git.keys.seal import seal
 
-SAFEAI = [sys.executable, "-m", "safeai_git.admin"]
+SAFEAI = [sys.executable, "-c", "from safeai_git.admin import main; main()"]
 SECRET = "a secret of thirty-two bytes or more, for tests"
 REPOSITORY = "github.com/example/widgets"
 
@@ -93,17 +93,18 @@ class Governor:
 
     def _read(self, process: subprocess.Popen[bytes], serving: threading.Event) -> None:
         assert process.stderr is not None
-        for line in process.stderr:
-            try:
-                said = json.loads(line)
-            except ValueError:
-                said = {"event": line.decode(errors="replace").rstrip()}
-            self.lines.append(said)
-            if said.get("event") == "serving":
-                address = said["address"].rsplit("/", 1)[1]
-                self.tls = said["address"].startswith("https")
-                self.port = int(address.rsplit(":", 1)[1])
-                serving.set()
+        with process.stderr as lines:
+            for line in lines:
+                try:
+                    said = json.loads(line)
+                except ValueError:
+                    said = {"event": line.decode(errors="replace").rstrip()}
+                self.lines.append(said)
+                if said.get("event") == "serving":
+                    address = said["address"].rsplit("/", 1)[1]
+                    self.tls = said["address"].startswith("https")
+                    self.port = int(address.rsplit(":", 1)[1])
+                    serving.set()
         serving.set()
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -13,7 +13,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from safeai_git import __version__
-from safeai_git.governor.http import examples, health, log_routes, verdicts
+from safeai_git.governor.http import (
+    decision_routes,
+    examples,
+    health,
+    key_routes,
+    log_routes,
+    policy_routes,
+    search_routes,
+    switch_routes,
+    verdicts,
+)
 from safeai_git.governor.http.callers import Rates
 from safeai_git.governor.http.guard import Guard, request_id
 from safeai_git.governor.http.problems import SCHEMA, answer
@@ -21,10 +31,19 @@ from safeai_git.governor.http.submitter import Submitter
 from safeai_git.governor.problem import Problem, Word
 from safeai_git.governor.service import Governor
 
-ROUTERS: tuple[APIRouter, ...] = (verdicts.router, log_routes.router, health.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    verdicts.router,
+    decision_routes.router,
+    search_routes.router,
+    log_routes.router,
+    key_routes.router,
+    policy_routes.router,
+    switch_routes.router,
+    health.router,
+)
 """Every router. More specific paths first."""
 
-_PUBLIC = ("/livez", "/readyz", "/metrics", "/v1/checkpoint")
+_PUBLIC = [("get", path) for path in ("/livez", "/readyz", "/metrics", "/v1/checkpoint", "/v1/keys")]
 _DESCRIPTION = """Takes in signed verdicts, keeps them on a log that nobody can quietly rewrite, and hands out receipts.
 
 Errors are `application/problem+json` (RFC 9457); `type` ends in a word for programs, `hint` says what to do.
@@ -125,9 +144,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     }
     document["security"] = [{"token": []}, {"certificate": []}]
     for path, item in document["paths"].items():
-        for operation in item.values():
+        for method, operation in item.items():
             operation["responses"].pop("422", None) if _made_up(operation) else None
-            if path in _PUBLIC:
+            if (method, path) in _PUBLIC:
                 operation["security"] = []
     app.openapi_schema = document
     return document
