@@ -1,7 +1,7 @@
 """The entry point, and the only place where an error becomes an exit code.
 
-A hook runs at every commit, so ``hook run`` goes straight to its use case; every other command is parsed by typer,
-which is not loaded before it is needed. Whatever goes wrong, up to a fault of the program, ends with a message and a
+A hook runs at every commit, so ``hook run`` goes straight to its use case, and so does a replay that says nothing but
+its commit; every other command is parsed by typer, which is not loaded before it is needed. Whatever goes wrong, up to a fault of the program, ends with a message and a
 code other than 0.
 """
 
@@ -120,11 +120,31 @@ def main() -> None:
     finish(lambda: _run(arguments))
 
 
+def plain_replay(arguments: list[str]) -> tuple[str, bool] | None:
+    """What a replay is asked for that says nothing but its commit; ``None`` for whatever typer must take apart.
+
+    Returns:
+        The revision, empty for ``--staged``, and whether ``--quiet`` was said.
+    """
+    if arguments[:1] != ["replay"]:
+        return None
+    options = [one for one in arguments[1:] if one.startswith("-")]
+    revisions = [one for one in arguments[1:] if not one.startswith("-")]
+    staged = "--staged" in options
+    if len(set(options)) < len(options) or not set(options) <= {"--staged", "--quiet"} or "" in revisions:
+        return None
+    return ("".join(revisions), "--quiet" in options) if len(revisions) + staged == 1 else None
+
+
 def _run(arguments: list[str]) -> int:
     if arguments[:2] == ["hook", "run"] and len(arguments) > 2 and not arguments[2].startswith("-"):
         from safeai_git.hook import run_hook
 
         return run_hook(arguments[2], arguments[3:])
+    if (asked := plain_replay(arguments)) is not None:
+        from safeai_git.commands.replay import run_replay
+
+        return run_replay(*asked)
     from safeai_git.cli import run
 
     return run(arguments)

@@ -14,6 +14,7 @@ import pytest
 from conftest import POLICY, Repo
 from tools_cli import as_ordinary_user, folder_of_ordinary_user, give_away, make, run, start
 
+from safeai_git.__main__ import plain_replay
 from safeai_git.policyfile import LARGEST_POLICY
 
 
@@ -577,3 +578,24 @@ def test_a_full_disk_leaves_nothing_half_written(shared: Repo, tmp_path: Path) -
     assert ".lock" not in done.out
     assert "refs/notes" not in done.out.partition("checked")[0]
     assert done.out.endswith("code 0\n"), done.both
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (["replay", "HEAD"], ("HEAD", False)),
+        (["replay", "--quiet", "HEAD"], ("HEAD", True)),
+        (["replay", "--staged"], ("", False)),
+        (["replay"], None),
+        (["replay", "HEAD", "--staged"], None),
+        (["replay", "HEAD", "HEAD~1"], None),
+        (["replay", "HEAD", "--quiet", "--quiet"], None),
+        (["replay", "HEAD", "--format", "json"], None),
+        (["replay", "HEAD", "--check=a"], None),
+        (["replay", "--", "HEAD"], None),
+        (["replay", "--staged", ""], None),
+        (["verify", "HEAD"], None),
+    ],
+)
+def test_a_plain_replay_needs_no_parser(arguments: list[str], asked: tuple[str, bool] | None) -> None:
+    assert plain_replay(arguments) == asked

@@ -100,6 +100,11 @@ class Plan:
         return cls(Folder(b"", 0))
 
     @property
+    def entries(self) -> int:
+        """Everything that will have a name."""
+        return self.files + self.links + self.folders + self.gitlinks
+
+    @property
     def counts(self) -> Materialised:
         """What there will be when it is written."""
         return Materialised(self.files, self.links, self.folders, self.gitlinks, self.total)
@@ -148,11 +153,14 @@ def survey_difference(
     waiting: list[tuple[str, str, Folder]] = [(old, new, plan.root)]
     while waiting:
         below, name, folder = waiting.pop()
-        before = {entry.name: entry for entry in _parsed(read, below, size, limits)} if below else {}
-        for entry in _judged(read, name, size, limits, folder):
-            was = before.pop(entry.name, None)
-            if was is not None and (was.mode, was.raw_id) == (entry.mode, entry.raw_id):
+        wanted = _judged(read, name, size, limits, folder)
+        there = _parsed(read, below, size, limits) if below else []
+        same = set(wanted).intersection(there)
+        before = {entry.name: entry for entry in there if entry not in same}
+        for entry in wanted:
+            if entry in same:
                 continue
+            was = before.pop(entry.name, None)
             _sort_in(entry, folder, plan, size, limits)
             under = was.id if was is not None and was.is_tree else ""
             if entry.is_tree:
@@ -169,7 +177,7 @@ def survey_difference(
         folder.gone += before
         for was in before.values():
             _lose(read, was, lost, size, limits, most)
-        if plan.counts.entries + lost.counts.entries > most:
+        if plan.entries + lost.entries > most:
             return None
     came, went = plan.counts, lost.counts
     whole = Materialised(
@@ -189,7 +197,7 @@ def survey_difference(
 def _lose(read: Read, entry: TreeEntry, lost: Plan, size: Size, limits: TreeLimits, most: int) -> None:
     """Count an entry that is hidden, with everything beneath it, until it is too much."""
     waiting = [entry]
-    while waiting and lost.counts.entries <= most:
+    while waiting and lost.entries <= most:
         one = waiting.pop()
         kind = one.mode & _KIND
         lost.files += kind == stat.S_IFREG
