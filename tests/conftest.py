@@ -75,6 +75,7 @@ def base_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
         "GIT_COMMITTER_DATE": "2026-01-02T03:04:05+0000",
         "NO_COLOR": "1",
         "LC_ALL": "C.UTF-8",
+        "SAFEAI_TREES": "",  # what is kept between replays would outlive the tests
     }
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,10 +65,16 @@ def checked_template(tmp_path_factory: pytest.TempPathFactory, base_environment:
     return path
 
 
+@pytest.fixture(scope="session")
+def kept_trees() -> Iterator[str]:
+    with scratch_directory() as place:
+        yield str(place)
+
+
 @pytest.fixture
-def checked(checked_template: Path, tmp_path: Path, environment: dict[str, str]) -> Repo:
+def checked(checked_template: Path, tmp_path: Path, environment: dict[str, str], kept_trees: str) -> Repo:
     shutil.copytree(checked_template, tmp_path / "repo")
-    return Repo(tmp_path / "repo", environment)
+    return Repo(tmp_path / "repo", environment | {"SAFEAI_TREES": kept_trees})
 
 
 def session_of(repo: Repo, output_format: str = "text") -> Session:

@@ -16,9 +16,10 @@ from pathlib import Path
 from safeai_git.core.display import display
 from safeai_git.core.errors import FormatError, ObjectCorrupt, StorageError
 from safeai_git.core.objects import TreeEntry
-from safeai_git.git.division import divide, folders, in_two
+from safeai_git.git.division import divide, folders
 from safeai_git.git.tree_look import Look
 from safeai_git.git.tree_plan import Folder, Materialised, Plan, Read, Size, TreeLimits, survey
+from safeai_git.sandbox.copies import in_two
 from safeai_git.sandbox.scratch import scratch_directory
 
 __all__ = ["Materialised", "TreeLimits", "materialise", "scratch_directory", "write_plan"]
