@@ -337,7 +337,7 @@ class _Reading:
         match entry.data():
             case {"action": "register", "public": str(line)}:
                 public, _ = parse_openssh(line.encode())
-                self._signers[public.key_id] = (public, None)
+                self._signers.setdefault(public.key_id, (public, None))  # a revocation is for good
             case {"action": "revoke", "key": str(key_id)} if key_id in self._signers:
                 self._signers[key_id] = (self._signers[key_id][0], entry.seq)
 

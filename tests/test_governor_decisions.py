@@ -323,6 +323,28 @@ def test_a_few_bytes_that_stand_for_very_many_are_held_to_limits(
         decisions.close()
 
 
+def test_checks_run_only_where_that_is_wanted(governor: Governor, repo: Repo, tmp_path: Path) -> None:
+    checks = "checks:\n  - {name: fine, run: test -f src/b.py}\n  - {name: gone, run: test -f src/none.py}\n"
+    repo.commit("checks", {".safeai/policy.yaml": POLICY + checks})
+    repo.commit("more", {"src/b.py": "b = 1\n"}, ai=True)
+    for replay in (False, True):
+        decisions = service(governor, tmp_path, replay=replay)
+        try:
+            answer = decide(decisions, repo)
+        finally:
+            decisions.close()
+        assert answer.decision in ("review", "deny")
+        assert answer.data()["replayed"] is replay
+        evidence = answer.judged[-1].verdict.context.evidence
+        if not replay:
+            assert dict(evidence) == {}
+        elif any(one.isolation for one in evidence.values()):
+            found = {name: (one.result, one.exit_code) for name, one in evidence.items()}
+            assert found == {"fine": ("passed", 0), "gone": ("failed", 1)}
+        else:
+            pytest.skip(f"no sandbox can be had here: {evidence['fine'].detail}")
+
+
 def test_too_many_objects_and_too_many_commits_are_refused(
     governor: Governor, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ _LARGEST_HEADER = 1 << 20
 _REF = re.compile(rb"([0-9a-f]{40}) (HEAD|refs/[!-~]{1,250})")
 _PREREQUISITE = re.compile(rb"-[0-9a-f]{40}(?: .*)?")
 _PACK_HEADER = 12
-_BOUNDS = Bounds(memory_bytes=1 << 30, cpu_seconds=30, file_bytes=1 << 30, seconds=60)
+_BOUNDS = Bounds(memory_bytes=384 << 20, cpu_seconds=30, file_bytes=512 << 20, seconds=60)
 
 
 class BundleRefused(FormatError):

@@ -99,12 +99,14 @@ class Answer:
         judged: Each commit, the net change, the result of the merge.
         signed: The verdicts on what the policy governs.
         receipt: Of the entry that says who asked what.
+        replayed: Whether checks are replayed here; if not, they count as not replayed.
     """
 
     decision: Decision
     judged: tuple[Judgement, ...]
     signed: tuple[Signed, ...]
     receipt: Receipt
+    replayed: bool
 
     def data(self) -> dict[str, Any]:
         """The answer as the API gives it; on top the verdict on the whole change, below every one."""
@@ -116,6 +118,7 @@ class Answer:
             ]
         return {
             "decision": self.decision,
+            "replayed": self.replayed,
             "findings": findings[:_MOST_FINDINGS],
             "envelope": None if whole is None else _envelope(whole.envelope),
             "receipt": (whole.receipt if whole else self.receipt).proof().format().decode(),
@@ -273,7 +276,9 @@ class DecisionService:
         if len(receipts) != len(drafts):
             raise KeyUnusable("the Governor's key was revoked while it judged", hint="see GET /v1/keys")
         signed = zip(governed, envelopes, receipts, strict=False)
-        return Answer(decision, tuple(judged), tuple(Signed(*one) for one in signed), receipts[-1])
+        return Answer(
+            decision, tuple(judged), tuple(Signed(*one) for one in signed), receipts[-1], self._replay
+        )
 
 
 def _envelope(envelope: Envelope) -> dict[str, Any]:

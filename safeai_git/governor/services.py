@@ -87,7 +87,9 @@ class Services:
             search = Search(settings.data_dir, records, origin)
             stack.callback(search.close)
             decisions = DecisionService(
-                Parts(records, keys, policies, switches, signer), settings.data_dir / QUARANTINE
+                Parts(records, keys, policies, switches, signer),
+                settings.data_dir / QUARANTINE,
+                replay=settings.replay_checks,
             )
             stack.callback(decisions.close)
             return cls(records, keys, policies, switches, search, decisions, stack.pop_all())

@@ -231,6 +231,13 @@ VARIABLES: tuple[Variable, ...] = (
         _number(0, 10_000_000),
     ),
     Variable(
+        "SAFEAI_REPLAY_CHECKS",
+        "replay_checks",
+        "'on': checks that a policy asks for run in this Governor's sandbox before it decides on a change.",
+        "off",
+        _switch,
+    ),
+    Variable(
         "SAFEAI_LEASE_SECONDS",
         "lease_seconds",
         "Age at which a kill-switch lease counts for nothing.",
@@ -282,6 +289,7 @@ class Settings:
     max_batch: int
     max_outstanding: int
     requests_per_minute: int
+    replay_checks: bool
     lease_seconds: int
     release_needs_second_person: bool
 

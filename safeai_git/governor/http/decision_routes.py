@@ -85,3 +85,8 @@ def _count(governor: Governor, answer: Answer) -> None:
         governor.metrics.verdicts.labels(verdict.decision).inc()
         if verdict.decision == Outcome.DENY.word:
             governor.metrics.blocked(max(verdict.findings, key=lambda finding: finding.outcome).rule)
+        for ran in verdict.context.evidence.values():
+            if ran.isolation:
+                code = "none" if ran.exit_code is None else str(ran.exit_code)
+                governor.metrics.sandbox_runs.labels(code).inc()
+                governor.metrics.sandbox_seconds.observe(ran.seconds)

@@ -240,6 +240,7 @@ DECISION = _json(
     _object(
         {
             "decision": _DECISION,
+            "replayed": {"type": "boolean", "description": "Whether this Governor replays checks."},
             "findings": {"type": "array", "items": {"type": "object"}},
             "envelope": {"oneOf": [_ENVELOPE, {"type": "null"}]},
             "receipt": {"type": "string"},
@@ -263,6 +264,7 @@ DECISION = _json(
     ),
     {
         "decision": "allow",
+        "replayed": False,
         "findings": [],
         "envelope": _ENVELOPE_EXAMPLE,
         "receipt": _RESULT["receipt"],
