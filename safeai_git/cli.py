@@ -162,6 +162,7 @@ def check(
     branch: Annotated[
         str, typer.Option("--branch", metavar="NAME", help="The change's branch, as CI knows it.")
     ] = "",
+    jobs: JobsOption = 1,
     policy: PolicyOption = None,
     report: ReportOption = None,
     output_format: FormatOption = Format.text,
@@ -176,7 +177,8 @@ def check(
     from safeai_git.commands import check as command
 
     session = _session(output_format)
-    request = command.Request(revisions, patch, base, agent, branch, policy, replay, sign, _report(report))
+    more = (replay, sign, _report(report), jobs)
+    request = command.Request(revisions, patch, base, agent, branch, policy, *more)
     _end(session, lambda: command.check(session, request))
 
 
@@ -241,6 +243,7 @@ def ci(
     fail_on: Annotated[
         str, typer.Option("--fail-on", metavar="DECISION", help="review (default) or deny: what ends with 1.")
     ] = "review",
+    jobs: JobsOption = 1,
     policy: PolicyOption = None,
     report: ReportOption = None,
     output_format: FormatOption = Format.text,
@@ -254,7 +257,7 @@ def ci(
 
     session = _session(output_format)
     reports = Reports.parse(report or ())
-    request = command.Request(mode, base, head, policy, replay, fetch, push, fail_on, reports)
+    request = command.Request(mode, base, head, policy, replay, fetch, push, fail_on, reports, jobs)
     _end(session, lambda: command.run(session, request))
 
 

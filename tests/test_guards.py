@@ -1018,7 +1018,7 @@ def test_a_statement_fits_whatever_was_found() -> None:
         {"rule": "unportable-path", "outcome": "warn", "path": "src/a."},
     ]
     evidence = {
-        f"c{i}": CheckEvidence(f"c{i}" + "x" * 60, "passed", "", "c" * 64, isolation="I" * 500)
+        f"c{i}": CheckEvidence(f"c{i}" + "x" * 600, "passed", "", "c" * 64, isolation="I" * 500)
         for i in range(9)
     }
     with pytest.raises(FormatError):

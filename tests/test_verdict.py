@@ -175,3 +175,27 @@ _json = st.recursive(
 def test_anything_else_is_refused_as_such(value: object) -> None:
     with pytest.raises(FormatError):
         parse_statement(canonical.dumps(value))  # type: ignore[arg-type]
+
+
+def test_eight_checks_with_the_longest_names_fit() -> None:
+    isolation = f"A two-stage bubblewrap {'8' * 32}, self-test {'9' * 32}"
+    names = [f"{'n' * 62}{number}" for number in range(9)]
+    evidence = {
+        name: CheckEvidence(name, "undecided", "d", "4" * 64, "e" * 64, 1.5, 10, "5" * 64, isolation)
+        for name in names
+    }
+    verdict = judged(
+        *(b"secret/%d" % number for number in range(30)),
+        who=Attribution("ai", "a" * 200, 1.0),
+        context=Context(evidence=evidence),
+    )
+    long = {"base_commit": "b" * 64, "base_tree": "c" * 64, "head_commit": "d" * 64, "tree": "e" * 64}
+    verdict = replace(verdict, proposal=replace(verdict.proposal, **long))
+    payload = statement(verdict, replace(STAMP, repository="r" * 255))
+    assert len(pae(PAYLOAD_TYPE, payload)) <= MAX_PAE
+    signed = json.loads(payload)["predicate"]["evidence"]
+    assert [(one["name"], one["isolation"], one["output_sha256"]) for one in signed] == [
+        (name, "A", "5" * 64) for name in names[:8]
+    ]
+    few = judged(context=Context(evidence={names[0]: evidence[names[0]]}))
+    assert json.loads(statement(few, STAMP))["predicate"]["evidence"][0]["isolation"] == isolation

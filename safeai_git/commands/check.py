@@ -35,6 +35,7 @@ class Request:
     replay: bool = True
     sign: bool | None = None
     report: Report | None = None
+    jobs: int = 1
 
 
 def check(session: Session, request: Request) -> int:
@@ -42,7 +43,11 @@ def check(session: Session, request: Request) -> int:
     if request.sign:
         session.need_key()
     gate = session.gate(
-        agent=request.agent, branch=request.branch, policy_file=request.policy, replay=request.replay
+        agent=request.agent,
+        branch=request.branch,
+        policy_file=request.policy,
+        replay=request.replay,
+        jobs=request.jobs,
     )
     judged: list[Judgement] = []
     for one in _judgements(session, gate, request):

@@ -50,6 +50,7 @@ class Request:
         push: Whether verdicts are pushed there.
         fail_on: ``review`` or ``deny``: what ends with 1.
         reports: See `Reports`.
+        jobs: How many checks are replayed at one time.
     """
 
     mode: str
@@ -61,6 +62,7 @@ class Request:
     push: bool
     fail_on: str
     reports: Reports
+    jobs: int = 1
 
 
 def run(session: Session, request: Request) -> int:
@@ -97,7 +99,9 @@ def _judge(session: Session, request: Request) -> Found:
     signed: list[str] = []
     if request.mode in ("check", "both"):
         replay = request.replay and not change.only_data
-        gate = session.gate(branch=change.branch, policy_file=request.policy, replay=replay)
+        gate = session.gate(
+            branch=change.branch, policy_file=request.policy, replay=replay, jobs=request.jobs
+        )
         judged = list(gate.range(base, head))
         for one in judged:
             session.say(text.judgement(one, session.style))

@@ -117,12 +117,17 @@ class Session:
         replay: bool = True,
         remember: bool = False,
         deadline_seconds: float = 0.0,
+        jobs: int = 1,
     ) -> Gate:
         """The gate of the repository."""
         replayer = None
         if replay:
             replayer = Replayer(
-                self.repository, environ=self.environ, progress=self.progress, remember=remember
+                self.repository,
+                environ=self.environ,
+                progress=self.progress,
+                remember=remember,
+                jobs=jobs,
             )
         return Gate(
             self.repository,

@@ -138,7 +138,8 @@ def finding_data(finding: Finding) -> dict[str, Any]:
 def statement(verdict: Verdict, stamp: Stamp) -> bytes:
     """The in-toto statement of a verdict, in canonical JSON, small enough to sign anywhere.
 
-    Findings are cut from the end until it fits; their number and the report's digest always stand there.
+    Where it would not fit, the isolation of checks is cut to its level, then findings are cut from the end; their
+    number and the report's digest always stand there, and so does every check, up to eight.
     """
     full = report(verdict, stamp)
     proposal = verdict.proposal
@@ -186,6 +187,10 @@ def statement(verdict: Verdict, stamp: Stamp) -> bytes:
         payload = canonical.dumps(document)
         if len(pae(PAYLOAD_TYPE, payload)) <= MAX_PAE:
             return payload
+        if any(len(one["isolation"]) > 1 for one in predicate["evidence"]):
+            for one in predicate["evidence"]:
+                one["isolation"] = one["isolation"][:1]
+            continue
         if not shown:
             raise FormatError(
                 "a verdict does not fit into a signed statement", hint="use fewer checks in the policy"

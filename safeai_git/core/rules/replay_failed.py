@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from safeai_git.core.context import Context
+from safeai_git.core.context import CheckEvidence, Context
 from safeai_git.core.finding import APPROVERS, NOBODY, Finding, Outcome
 from safeai_git.core.policy import Policy
 from safeai_git.core.proposal import Proposal
@@ -34,7 +34,7 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
                 outcome=Outcome.DENY,
                 path=None,
                 message=f"the check '{check.name}' failed: {evidence.detail}",
-                remedy=f"mend what it complains about; 'safeai-git replay --staged --check {check.name}' shows it",
+                remedy=f"mend what it complains about; 'safeai-git replay --staged --check {check.name}' shows it{_log(evidence)}",
                 lifted_by=NOBODY,
             )
         elif evidence.result == "undecided":
@@ -46,3 +46,10 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
                 remedy="'safeai-git doctor' shows what the sandbox needs",
                 lifted_by=APPROVERS if not policy.safe_mode else "whoever mends the sandbox",
             )
+
+
+def _log(evidence: CheckEvidence) -> str:
+    """How to see what it printed, where it was replayed."""
+    if not evidence.output_bytes:
+        return ""
+    return f", and what it printed is in 'safeai-git replay --log {evidence.output_sha256[:12]}'"
