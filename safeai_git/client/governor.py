@@ -1,0 +1,247 @@
+"""The client's only socket: asks a Governor, within a time, and believes nothing of the answer's size or form.
+
+No redirect is followed, so that a token goes to the configured address alone. Each exchange runs in a thread of its own
+and is left behind when its time is up: a name server, a handshake or an answer that comes a byte at a time cannot hold a
+hook. What an answer claims is checked by whoever asked.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from base64 import b64decode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from safeai_git.core.display import safe_text
+from safeai_git.core.envelope import Envelope
+from safeai_git.core.errors import FormatError, GovernorUnavailable, WrongUse
+from safeai_git.core.log.proof import LogProof
+
+LARGEST_ANSWER = 16 * 1024 * 1024
+MOST_AT_ONCE = 100
+MOST_BYTES = 4 * 1024 * 1024
+"""Bytes of one batch of envelopes; a Governor takes 8 MiB by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a Governor is, and how to say who asks.
+
+    Attributes:
+        url: ``https://host[:port][/path]``; http only for this machine itself.
+        token: Sent as a bearer token; empty for none.
+        certificate: Files of a client certificate and its key; empty for none.
+
+    Raises:
+        WrongUse: The address is none that a token may be sent to.
+    """
+
+    url: str
+    token: str = ""
+    certificate: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+            good = bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and local))
+            good = good and not (parts.username or parts.password or parts.query or parts.fragment)
+            good = good and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise WrongUse(
+                f"the Governor's address cannot be {safe_text(self.url[:200])}",
+                hint="write https://HOST, without user, query or fragment; http:// only for this machine itself",
+            )
+        if any(not "!" <= one <= "~" for one in self.token):
+            raise WrongUse("the Governor's token holds a character that no token has", hint="copy it again, whole")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The Governor says that it has logged an envelope; `proof` is to be checked."""
+
+    repeated: bool
+    proof: LogProof
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The Governor does not take an envelope.
+
+    Attributes:
+        word: The problem's word.
+        detail: Its sentence, fit for a terminal.
+    """
+
+    word: str
+    detail: str
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class GovernorClient:
+    """Asks one Governor.
+
+    Args:
+        address: Where it is.
+        seconds: What one exchange may take, from the name's look-up to the last byte.
+    """
+
+    def __init__(self, address: Address, *, seconds: float) -> None:
+        self._address = address
+        self._seconds = seconds
+
+    def submit(self, envelopes: Sequence[Envelope]) -> list[Accepted | Refused]:
+        """Submit up to `MOST_AT_ONCE` envelopes; an answer for each, in their order.
+
+        Raises:
+            GovernorUnavailable: It did not answer in time, cannot take anything now, or knows nobody of that token.
+            FormatError: What came back is no answer.
+        """
+        body = b'{"envelopes":[' + b",".join(one.format() for one in envelopes) + b"]}"
+        data = self._json("POST", "/v1/verdicts", body)
+        results = data.get("results") if isinstance(data, dict) else None
+        if not isinstance(results, list) or len(results) != len(envelopes):
+            raise FormatError(f"the Governor answered {len(envelopes)} envelopes with something else")
+        return [_result(one, envelope) for one, envelope in zip(results, envelopes, strict=True)]
+
+    def consistency(self, old: int, new: int) -> list[bytes]:
+        """The hashes that are to prove that the log only grew; they are to be checked.
+
+        Raises: as `submit` does.
+        """
+        data = self._json("GET", f"/v1/consistency?from={old}&to={new}", None)
+        match data:
+            case {"hashes": list(hashes)} if len(hashes) <= 128:
+                try:
+                    return [b64decode(one, validate=True) for one in hashes]
+                except (ValueError, TypeError) as error:
+                    raise FormatError(f"the Governor's proof holds no hashes: {error}") from None
+        raise FormatError("the Governor answered a question for a proof with something else")
+
+    def _json(self, method: str, path: str, body: bytes | None) -> Any:
+        answer = self._in_time(method, path, body)
+        try:
+            return json.loads(answer)
+        except (ValueError, RecursionError):
+            raise FormatError("the Governor's answer is no JSON") from None
+
+    def _in_time(self, method: str, path: str, body: bytes | None) -> bytes:
+        """Ask in a thread that nobody waits for longer than the time allowed."""
+        found: list[bytes | Exception] = []
+
+        def ask() -> None:
+            try:
+                found.append(self._ask(method, path, body))
+            except Exception as error:  # noqa: BLE001 - handed to the thread that waits
+                found.append(error)
+
+        thread = threading.Thread(target=ask, name="governor", daemon=True)
+        thread.start()
+        thread.join(self._seconds)
+        if not found:
+            raise GovernorUnavailable(
+                f"the Governor {self._shown} did not answer within {self._seconds:g} seconds", hint=_LATER
+            )
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return found[0]
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> bytes:
+        headers = {"Content-Type": "application/json", "User-Agent": "safeai-git", "Accept": "application/json"}
+        if self._address.token:
+            headers["Authorization"] = f"Bearer {self._address.token}"
+        request = urllib.request.Request(  # noqa: S310 - `Address` takes https and loopback http only
+            self._address.url.rstrip("/") + path, body, headers, method=method
+        )
+        until = time.monotonic() + self._seconds
+        try:
+            with self._opener().open(request, timeout=self._seconds) as answer:
+                return _read(answer, until)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._refusal(error.code, _read(error, until)) from None
+        except OSError as error:
+            reason = getattr(error, "reason", None) or error
+            raise GovernorUnavailable(
+                f"the Governor {self._shown} cannot be reached: {safe_text(str(reason)[:200])}", hint=_LATER
+            ) from None
+        except (http.client.HTTPException, ValueError) as error:
+            raise FormatError(f"the Governor {self._shown} does not speak HTTP: {safe_text(str(error)[:200])}") from None
+
+    def _opener(self) -> urllib.request.OpenerDirector:
+        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+        if self._address.url.startswith("https"):
+            context = ssl.create_default_context()
+            if self._address.certificate is not None:
+                try:
+                    context.load_cert_chain(*self._address.certificate)
+                except (OSError, ssl.SSLError) as error:
+                    raise WrongUse(f"the client certificate cannot be used: {error}") from None
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        else:
+            handlers.append(urllib.request.ProxyHandler({}))
+        return urllib.request.build_opener(*handlers)
+
+    def _refusal(self, status: int, body: bytes) -> Exception:
+        word, detail = _problem(body)
+        said = f"the Governor {self._shown} answered {status}: {detail or word or 'no reason given'}"
+        if status in (401, 403):
+            return GovernorUnavailable(said, hint="it needs a token with the scope verdicts:write: SAFEAI_TOKEN")
+        if status in (408, 429) or status >= 500:
+            return GovernorUnavailable(said, hint=_LATER)
+        return FormatError(said)
+
+    @property
+    def _shown(self) -> str:
+        return safe_text(self._address.url)
+
+
+_LATER = "the verdicts stay in the spool; 'safeai-git push' delivers them"
+
+
+def _read(answer: Any, until: float) -> bytes:
+    parts, size = [], 0
+    while chunk := answer.read1(65_536) if hasattr(answer, "read1") else answer.read(65_536):
+        size += len(chunk)
+        if size > LARGEST_ANSWER:
+            raise FormatError(f"the Governor's answer is longer than {LARGEST_ANSWER:,} bytes")
+        if time.monotonic() > until:
+            raise TimeoutError("the answer took too long")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _problem(body: bytes) -> tuple[str, str]:
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return "", ""
+    if not isinstance(data, dict):
+        return "", ""
+    return str(data.get("type", "")).rsplit("/", 1)[-1][:40], safe_text(str(data.get("detail", ""))[:300])
+
+
+def _result(data: Any, envelope: Envelope) -> Accepted | Refused:
+    match data:
+        case {"digest": str(digest), "repeated": bool(repeated), "receipt": str(receipt)}:
+            if digest != envelope.digest:
+                raise FormatError(f"the Governor answered envelope {envelope.digest[:16]} with another one's receipt")
+            return Accepted(repeated, LogProof.parse(receipt.encode("utf-8", "replace")))
+        case {"problem": dict(problem)}:
+            word, detail = _problem(json.dumps(problem).encode())
+            return Refused(word, detail)
+    raise FormatError(f"the Governor's answer to envelope {envelope.digest[:16]} cannot be read")
