@@ -30,7 +30,11 @@ SignersOption = Annotated[
 ]
 LogKeyOption = Annotated[
     list[str] | None,
-    typer.Option("--log-key", metavar="KEY", help="With --bundle: ask for receipts of this log."),
+    typer.Option(
+        "--log-key",
+        metavar="KEY",
+        help="Each verdict must stand on the log of this verifier key (name+id+base64). Repeatable.",
+    ),
 ]
 
 
@@ -82,16 +86,35 @@ def register_evidence(app: typer.Typer, door: Door) -> None:
                 raise WrongUse("--all and --report do not go with --bundle", hint="leave them out")
             trusted = command.Trusted(signers, log_key or (), revisions, policy, not without_report)
             door.end(session, lambda: command.verify(session, bundle, trusted))
-        if signers or log_key or without_report:
+        if signers or without_report:
             raise WrongUse(
-                "--signers, --log-key and --without-report are about a bundle",
+                "--signers and --without-report are about a bundle",
                 hint="name it: --bundle FILE; in a repository the base commit says who is trusted",
             )
         where = door.report(report)
         door.end(
             session,
-            lambda: people.verify(session, revisions, policy=policy, everything=everything, report=where),
+            lambda: people.verify(
+                session,
+                revisions,
+                policy=policy,
+                everything=everything,
+                report=where,
+                log_keys=log_key or (),
+            ),
         )
+
+    @app.command()
+    def push(output_format: FormatOption = Format.text) -> None:
+        """Deliver signed verdicts that wait in the spool to the Governor, and keep its receipts in the notes.
+
+        Where it is, and the key of its log, is said outside of the repository: git config --global safeai.governor and
+        safeai.governorKey, or SAFEAI_GOVERNOR and SAFEAI_GOVERNOR_KEY; the token by SAFEAI_TOKEN or safeai.tokenFile.
+        """
+        from safeai_git.commands import push as command
+
+        session = door.session(output_format)
+        door.end(session, lambda: command.push(session))
 
     @app.command()
     def approve(

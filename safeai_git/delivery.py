@@ -17,7 +17,6 @@ from safeai_git.client.checkpoints import Checkpoints
 from safeai_git.client.governor import (
     MOST_AT_ONCE,
     MOST_BYTES,
-    Accepted,
     Address,
     GovernorClient,
     Refused,
@@ -76,7 +75,9 @@ class Delivered:
     size: int = 0
 
 
-def destination(repository: Repository, environ: Mapping[str, str], link: GovernorLink | None) -> Destination | None:
+def destination(
+    repository: Repository, environ: Mapping[str, str], link: GovernorLink | None
+) -> Destination | None:
     """The Governor that verdicts of a repository go to; ``None`` where this machine names none.
 
     The policy of a repository may say which Governor it wants. Whether a token goes there is said outside of any
@@ -105,7 +106,9 @@ def destination(repository: Repository, environ: Mapping[str, str], link: Govern
     except FormatError as error:
         raise KeyUnusable(f"the log's key cannot be used: {error.message}") from error
     if len({one.name for one in keys}) != 1:
-        raise KeyUnusable("the log's keys have different names", hint="all keys of one log carry the log's name")
+        raise KeyUnusable(
+            "the log's keys have different names", hint="all keys of one log carry the log's name"
+        )
     pair = environ.get(CERTIFICATE_VARIABLE), environ.get(CERTIFICATE_KEY_VARIABLE)
     certificate = (pair[0], pair[1]) if pair[0] and pair[1] else None
     return Destination(Address(url, _token(repository, environ), certificate), keys)
@@ -145,7 +148,7 @@ class Delivery:
         folder = (own or repository.private_directory) / "governors"
         self._checkpoints = Checkpoints(folder, verify)
 
-    def drain(self, progress: Callable[[str], None] = lambda text: None) -> Delivered:
+    def drain(self, progress: Callable[[str], None] | None = None) -> Delivered:
         """Deliver everything that waits, oldest first. Another process that is at it already is left to it.
 
         Raises:
@@ -164,7 +167,8 @@ class Delivery:
             try:
                 for batch in _batches(self._spool):
                     self._deliver(batch, done)
-                    progress(f"{done.sent + done.repeated:,} verdicts delivered")
+                    if progress is not None:
+                        progress(f"{done.sent + done.repeated:,} verdicts delivered")
             finally:
                 done.left = len(self._spool)
         return done

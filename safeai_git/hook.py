@@ -136,6 +136,8 @@ def _keep(session: Session, judged: list[Judgement]) -> None:
     # what cannot be taken apart has no tree
     unsigned = [one for one in judged if one.verdict.proposal.tree and not sealer.has(one)]
     sealer.keep_all((one, sealer.seal(one)) for one in unsigned)
+    if judged:
+        session.deliver(judged[-1].trust.policy)
 
 
 def _pre_push(session: Session, arguments: Sequence[str]) -> int:

@@ -173,13 +173,18 @@ def _places(repository: Repository, environ: Mapping[str, str]) -> tuple[Path, P
 
 def state_folders(repository: Repository, environ: Mapping[str, str]) -> list[Path]:
     """Where the versions seen are remembered: in the repository, and in the person's own state folder if there is one."""
+    folders = [repository.private_directory / "organisation"]
+    if (own := state_folder(environ)) is not None:
+        folders.append(own / "organisation")
+    return folders
+
+
+def state_folder(environ: Mapping[str, str]) -> Path | None:
+    """The person's own folder for what is to be remembered across clones (XDG Base Directory); ``None`` without a home."""
     base = environ.get("XDG_STATE_HOME") or environ.get("LOCALAPPDATA")
     home = environ.get("HOME")
     own = Path(base) if base else Path(home) / ".local" / "state" if home else None
-    folders = [repository.private_directory / "organisation"]
-    if own is not None and own.is_absolute():
-        folders.append(own / "safeai-git" / "organisation")
-    return folders
+    return own / "safeai-git" if own is not None and own.is_absolute() else None
 
 
 def _absolute(named: str, setting: str) -> Path:

@@ -16,7 +16,10 @@ from typing import Literal
 from safeai_git.agents import catalogue
 from safeai_git.core.attribution import Attribution
 from safeai_git.core.envelope import Envelope
-from safeai_git.core.errors import FormatError
+from safeai_git.core.errors import FormatError, LogProofInvalid
+from safeai_git.core.log.note import NoteKey
+from safeai_git.core.receipt import START as RECEIPT
+from safeai_git.core.receipt import Receipt, check_receipt
 from safeai_git.core.verdict import parse_statement
 from safeai_git.gate import starting_point
 from safeai_git.git.history import commits_between, merge_bases
@@ -24,6 +27,7 @@ from safeai_git.git.notes import Notes
 from safeai_git.git.reader import Origin, ProposalReader
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
+from safeai_git.keys.ed25519 import verify as verify_signature
 from safeai_git.trust import Trust, TrustReader
 from safeai_git.weighing import FETCH_NOTES, Court, Subject, Weighed, passed_checks, weigh
 
@@ -46,6 +50,7 @@ class CommitResult:
         hint: What brings a valid verdict, where something does.
         signed_by: Principals behind the verdict that counts.
         approved_by: Principals whose approvals were needed and count.
+        logged: Where and when the log took the verdict, if receipts were asked for and one holds.
     """
 
     commit: str
@@ -55,6 +60,7 @@ class CommitResult:
     hint: str = ""
     signed_by: tuple[str, ...] = ()
     approved_by: tuple[str, ...] = ()
+    logged: str = ""
 
     @property
     def passes(self) -> bool:
@@ -70,6 +76,7 @@ class Verifier:
         trust: Reads policies and signers.
         now: Seconds since 1970; what is dated later than that counts for nothing.
         check: Called between commits.
+        log_keys: Keys of a log that has to hold each verdict that counts; empty where receipts are not asked for.
     """
 
     def __init__(
@@ -79,7 +86,9 @@ class Verifier:
         *,
         now: Callable[[], float],
         check: Callable[[], None] = lambda: None,
+        log_keys: tuple[NoteKey, ...] = (),
     ) -> None:
+        self._log_keys = log_keys
         self._repository = repository
         self._trust = trust
         self._check = check
@@ -152,7 +161,28 @@ class Verifier:
             owed |= {check.name for check in courts[-1].trust.policy.checks_for(self._paths(subject))}
         hint = found.hint.replace("COMMIT", name[:12])
         result = CommitResult(name, found.status, who, found.reason, hint, found.signed_by, found.approved_by)
+        if self._log_keys and found.status == "valid" and found.envelope is not None:
+            result = self._logged(result, found.envelope, lines)
         return result, self._still(owed, lines, commit.tree, courts)
+
+    def _logged(self, result: CommitResult, envelope: Envelope, lines: list[bytes]) -> CommitResult:
+        """The result, unless no log of the keys that were asked for holds the verdict."""
+        why = "no receipt of it is there"
+        for line in lines:
+            if not line.startswith(RECEIPT) or envelope.digest.encode() not in line[:120]:
+                continue
+            try:
+                found = check_receipt(Receipt.parse(line), envelope, self._log_keys, verify_signature)
+            except (FormatError, LogProofInvalid) as error:
+                why = error.message
+            else:
+                return replace(result, logged=f"entry {found.index}, {found.time}")
+        return replace(
+            result,
+            status="invalid",
+            reason=f"the log {self._log_keys[0].name} does not vouch for the verdict: {why}",
+            hint=f"'safeai-git push' submits it, or fetch the receipts ({FETCH_NOTES})",
+        )
 
     def _is_governed(self, subject: Subject, nothing_new: bool, courts: list[Court]) -> bool:
         if nothing_new:

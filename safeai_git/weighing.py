@@ -18,6 +18,7 @@ from safeai_git.core.errors import FormatError
 from safeai_git.core.policy import Policy
 from safeai_git.core.policy_parts import TIERS
 from safeai_git.core.publickey import PublicKey
+from safeai_git.core.receipt import START as RECEIPT
 from safeai_git.core.trust import KeyDirectory, Refusal, TrustedKey
 from safeai_git.core.verdict import VERDICT_NAMESPACE, Claim, parse_statement
 from safeai_git.git.repository import NOTES_REF, REMOTE_NOTES
@@ -113,7 +114,7 @@ def weigh(lines: Iterable[bytes], subject: Subject, court: Court) -> Weighed:
     The newest verdict that counts decides, at the same second the strictest; where none counts, the reason is that of
     the one that came closest.
     """
-    there = sorted(set(lines))
+    there = sorted(line for line in set(lines) if not line.startswith(RECEIPT))
     verdicts: list[_Counting] = []
     failed = (0, "")
     for line in there:

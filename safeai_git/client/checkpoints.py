@@ -73,11 +73,8 @@ class Checkpoints:
         if held is not None:
             old, new = sorted((held.checkpoint, seen.checkpoint), key=lambda one: one.size)
             try:
-                if old.size == new.size:
-                    if old.root != new.root:
-                        raise LogProofInvalid("two roots were signed for one size")
-                elif old.size:
-                    verify_consistency(old.size, new.size, ask(old.size, new.size), old.root, new.root)
+                path = ask(old.size, new.size) if 0 < old.size < new.size else ()
+                verify_consistency(old.size, new.size, path, old.root, new.root)
             except (FormatError, LogProofInvalid) as error:
                 raise LogProofInvalid(
                     f"the log {known[0].name} does not lead from the checkpoint that was seen before to this one: "

@@ -63,7 +63,9 @@ class Address:
                 hint="write https://HOST, without user, query or fragment; http:// only for this machine itself",
             )
         if any(not "!" <= one <= "~" for one in self.token):
-            raise WrongUse("the Governor's token holds a character that no token has", hint="copy it again, whole")
+            raise WrongUse(
+                "the Governor's token holds a character that no token has", hint="copy it again, whole"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,11 @@ class GovernorClient:
         return found[0]
 
     def _ask(self, method: str, path: str, body: bytes | None) -> bytes:
-        headers = {"Content-Type": "application/json", "User-Agent": "safeai-git", "Accept": "application/json"}
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "safeai-git",
+            "Accept": "application/json",
+        }
         if self._address.token:
             headers["Authorization"] = f"Bearer {self._address.token}"
         request = urllib.request.Request(  # noqa: S310 - `Address` takes https and loopback http only
@@ -180,7 +186,9 @@ class GovernorClient:
                 f"the Governor {self._shown} cannot be reached: {safe_text(str(reason)[:200])}", hint=_LATER
             ) from None
         except (http.client.HTTPException, ValueError) as error:
-            raise FormatError(f"the Governor {self._shown} does not speak HTTP: {safe_text(str(error)[:200])}") from None
+            raise FormatError(
+                f"the Governor {self._shown} does not speak HTTP: {safe_text(str(error)[:200])}"
+            ) from None
 
     def _opener(self) -> urllib.request.OpenerDirector:
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
@@ -200,7 +208,9 @@ class GovernorClient:
         word, detail = _problem(body)
         said = f"the Governor {self._shown} answered {status}: {detail or word or 'no reason given'}"
         if status in (401, 403):
-            return GovernorUnavailable(said, hint="it needs a token with the scope verdicts:write: SAFEAI_TOKEN")
+            return GovernorUnavailable(
+                said, hint="it needs a token with the scope verdicts:write: SAFEAI_TOKEN"
+            )
         if status in (408, 429) or status >= 500:
             return GovernorUnavailable(said, hint=_LATER)
         return FormatError(said)
@@ -239,7 +249,9 @@ def _result(data: Any, envelope: Envelope) -> Accepted | Refused:
     match data:
         case {"digest": str(digest), "repeated": bool(repeated), "receipt": str(receipt)}:
             if digest != envelope.digest:
-                raise FormatError(f"the Governor answered envelope {envelope.digest[:16]} with another one's receipt")
+                raise FormatError(
+                    f"the Governor answered envelope {envelope.digest[:16]} with another one's receipt"
+                )
             return Accepted(repeated, LogProof.parse(receipt.encode("utf-8", "replace")))
         case {"problem": dict(problem)}:
             word, detail = _problem(json.dumps(problem).encode())

@@ -133,6 +133,7 @@ def sign_judgements(session: Session, judged: list[Judgement], sign: bool | None
     sealer = Sealer(session.repository, signer)
     verdicts = [(one, sealer.seal(one)) for one in governed]
     sealer.keep_all(verdicts)
+    session.deliver(governed[-1].trust.policy)
     return [sealed.envelope.digest for _, sealed in verdicts]
 
 

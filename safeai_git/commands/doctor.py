@@ -159,7 +159,11 @@ def _verdicts(session: Session) -> list[Examined]:
     waiting = len(Spool(repository.private_directory / "spool"))
     if waiting:
         found.append(
-            Examined("spool", "warn", f"{count(waiting, 'verdict')} not yet confirmed by the Governor")
+            Examined(
+                "spool",
+                "warn",
+                f"{count(waiting, 'verdict')} not yet confirmed by the Governor: 'safeai-git push' delivers them",
+            )
         )
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.envelope import Envelope, Opened, check_envelope
 from safeai_git.core.errors import FormatError, HistoryTooShallow, ObjectMissing, RepositoryError, WrongUse
+from safeai_git.core.log.note import NoteKey
+from safeai_git.core.receipt import START as RECEIPT
 from safeai_git.core.trust import Refusal
 from safeai_git.core.verdict import APPROVAL_NAMESPACE, VERDICT_NAMESPACE, Claim, parse_statement
 from safeai_git.git.history import TOO_SHALLOW_HINT, commits_between
@@ -32,10 +35,14 @@ def verify(
     policy: Path | None,
     everything: bool,
     report: Report | None = None,
+    log_keys: Sequence[str] = (),
 ) -> int:
     """Verify a range; without one, everything since the policy was introduced. 0 when each commit passes."""
+    known = tuple(NoteKey.parse(one) for one in log_keys)
+    if len({one.name for one in known}) > 1:
+        raise WrongUse("the keys of --log-key belong to different logs", hint="name the keys of one log")
     base, head = endpoints(session, revisions) if revisions else _since_policy(session)
-    verifier = Verifier(session.repository, session.trust(policy), now=time.time)
+    verifier = Verifier(session.repository, session.trust(policy), now=time.time, log_keys=known)
     total = passed = governed = 0
     failed: list[CommitResult] = []
     style = session.style
@@ -157,7 +164,8 @@ def show(session: Session, revision: str) -> int:
     notes = Notes(repository)
     lines = sorted({*notes.lines(name), *notes.lines(commit.tree)})
     shown = []
-    for line in lines:
+    receipts = [line for line in lines if line.startswith(RECEIPT)]
+    for line in sorted(set(lines) - set(receipts)):
         try:
             envelope = Envelope.parse(line)
             claim = parse_statement(envelope.untrusted_payload)
@@ -167,6 +175,10 @@ def show(session: Session, revision: str) -> int:
         shown.append(_shown(session, envelope, claim, trust))
     if session.output_format != "text":
         session.data({"commit": name, "tree": commit.tree, "envelopes": shown})
+    elif receipts:
+        session.say(
+            f"{count(len(receipts), 'receipt')} of a log; 'safeai-git verify --log-key KEY' checks them"
+        )
     elif not shown:
         session.say(f"nothing is kept about {name[:12]}; 'safeai-git verify' says how to get a verdict")
     return 0 if shown else 1

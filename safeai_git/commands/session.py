@@ -14,6 +14,7 @@ from typing import Any
 from safeai_git import __version__
 from safeai_git.core.context import KillSwitch
 from safeai_git.core.errors import KeyUnusable, RepositoryError
+from safeai_git.core.policy import PolicyStack
 from safeai_git.gate import Deadline, Gate
 from safeai_git.git.reader import Origin
 from safeai_git.git.repository import Repository, discover
@@ -140,6 +141,19 @@ class Session:
             kill_switch=kill_switch(self.environ),
             deadline=Deadline(deadline_seconds) if deadline_seconds else None,
         )
+
+    def deliver(self, policy: PolicyStack) -> None:
+        """Deliver what waits in the spool, where the policy names a Governor.
+
+        Raises:
+            GovernorUnavailable: It did not answer, and the policy does not let verdicts wait.
+            LogProofInvalid: It answered with what is not proven, or its log was forked.
+        """
+        if policy.governor is not None:
+            # Loaded only here: who has no Governor does not wait for TLS and HTTP at every commit.
+            from safeai_git.commands.push import deliver  # noqa: PLC0415
+
+            deliver(self, policy.governor)
 
     def switched_off(self, key: str) -> bool:
         """Whether a boolean of the git configuration says no."""

@@ -52,7 +52,9 @@ class Receipt:
             FormatError: It is no receipt, or not written the one way.
         """
         match canonical.loads(line, limit=LONGEST):
-            case {"envelope": str(digest), "proof": str(proof), **rest} if not rest and _DIGEST.fullmatch(digest):
+            case {"envelope": str(digest), "proof": str(proof), **rest} if not rest and _DIGEST.fullmatch(
+                digest
+            ):
                 found = cls(digest, LogProof.parse(proof.encode("utf-8", "replace")))
             case _:
                 raise FormatError("the line is no receipt")
@@ -94,7 +96,9 @@ def check_receipt(receipt: Receipt, envelope: Envelope, keys: Iterable[NoteKey],
     """
     known = tuple(keys)
     if receipt.envelope != envelope.digest:
-        raise LogProofInvalid(f"the receipt is about envelope {receipt.envelope[:16]}, not {envelope.digest[:16]}")
+        raise LogProofInvalid(
+            f"the receipt is about envelope {receipt.envelope[:16]}, not {envelope.digest[:16]}"
+        )
     if receipt.proof.extra is None:
         raise LogProofInvalid("the receipt lacks the entry's head")
     line = completed(receipt.proof.extra, envelope.format())

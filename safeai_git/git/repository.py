@@ -300,13 +300,25 @@ class Repository:
         Raises:
             RepositoryError: See `config`.
         """
+        found = self._outside(key)
+        return self.config(key) if found is None else found
+
+    def config_outside(self, key: str) -> str:
+        """What the person's or the system's files say, and nothing else; empty when they say nothing.
+
+        For what no clone may decide, such as where a token is sent.
+
+        Raises:
+            RepositoryError: See `config`.
+        """
+        return self._outside(key) or ""
+
+    def _outside(self, key: str) -> str | None:
         without_home = not (self.environ.get("HOME") or self.environ.get("GIT_CONFIG_GLOBAL"))
-        for scope in ("--global", "--system"):
-            if without_home and scope == "--global":
-                continue
+        for scope in ("--system",) if without_home else ("--global", "--system"):
             if (found := self._configured(key, scope)) is not None:
                 return found
-        return self.config(key)
+        return None
 
     def _configured(self, key: str, *scope: str) -> str | None:
         try:

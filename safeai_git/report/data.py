@@ -27,4 +27,5 @@ def verification(result: CommitResult) -> dict[str, Any]:
         "hint": result.hint,
         "signed_by": list(result.signed_by),
         "approved_by": list(result.approved_by),
+        **({"logged": result.logged} if result.logged else {}),
     }

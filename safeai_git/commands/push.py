@@ -1,0 +1,69 @@
+"""``safeai-git push``, and the delivery that hooks and pipelines try by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from safeai_git.client.spool import Spool
+from safeai_git.commands.session import Session
+from safeai_git.core.display import count, safe_text
+from safeai_git.core.errors import CouldNotDecide, GovernorUnavailable, KeyUnusable, LogProofInvalid
+from safeai_git.core.policy_parts import GovernorLink
+from safeai_git.delivery import LOG_KEY_KEY, URL_KEY, URL_VARIABLE, Delivery, destination, told
+
+PUSH_SECONDS = 30.0
+
+
+def push(session: Session) -> int:
+    """Deliver the spool. 0 when nothing is left in it, 1 when the Governor refused some of it.
+
+    Raises:
+        KeyUnusable: No Governor is named on this machine, or its log's key is not.
+        GovernorUnavailable: It did not answer; what it took is out of the spool.
+        LogProofInvalid: It answered with what is not proven, or its log was forked.
+    """
+    waiting = len(Spool(session.repository.private_directory / "spool"))
+    to = destination(session.repository, session.environ, None)
+    if to is None:
+        raise KeyUnusable(
+            f"{count(waiting, 'verdict')} in the spool, and this machine names no Governor",
+            hint=f"git config --global {URL_KEY} https://HOST, and {LOG_KEY_KEY}; or set {URL_VARIABLE}",
+        )
+    done = Delivery(session.repository, session.environ, to, seconds=PUSH_SECONDS).drain(session.progress)
+    session.say(told(done))
+    for digest, why in done.refused:
+        session.note(f"safeai-git: {digest[:16]} is not taken: {why}")
+    if session.output_format != "text":
+        session.data(asdict(done))
+    return 1 if done.refused or done.left else 0
+
+
+def deliver(session: Session, link: GovernorLink) -> None:
+    """Deliver the spool within the policy's time, as part of something else.
+
+    Raises:
+        GovernorUnavailable: It could not be, and the policy does not let verdicts wait.
+        LogProofInvalid: The Governor answered with what is not proven, or its log was forked.
+    """
+    try:
+        to = destination(session.repository, session.environ, link)
+        if to is None:
+            why = f"this machine names no Governor ('git config --global {URL_KEY}')"
+            raise GovernorUnavailable(why, hint="'safeai-git push' delivers them once it does")
+        done = Delivery(session.repository, session.environ, to, seconds=link.timeout_seconds).drain()
+    except LogProofInvalid:
+        raise
+    except CouldNotDecide as error:
+        if link.on_unreachable != "spool":
+            raise GovernorUnavailable(
+                f"the policy wants the verdict on the Governor's log now: {error.message}", hint=error.hint
+            ) from error
+        session.note(f"safeai-git: the verdict waits in the spool: {safe_text(error.message)}")
+        return
+    for digest, why in done.refused:
+        session.note(f"safeai-git: the Governor does not take {digest[:16]}: {why}")
+    if (done.refused or done.left) and link.on_unreachable != "spool":
+        raise GovernorUnavailable(
+            "the policy wants the verdict on the Governor's log, and it did not take all of them",
+            hint="'safeai-git push' says which, and why",
+        )
