@@ -155,7 +155,9 @@ class Governor:
         finally:
             connection.close()
 
-    def register(self, signer: Ed25519Signer, principal: str = "ci@example.com", *purposes: str) -> Answer:
+    def register(
+        self, signer: Ed25519Signer, principal: str = "ci@example.com", *purposes: str, token: str | None = ""
+    ) -> Answer:
         """Register a key for verdicts and approvals."""
         return self.ask(
             "POST",
@@ -167,6 +169,7 @@ class Governor:
                 "purposes": list(purposes or ("safeai-verdict", "safeai-approval")),
                 "reason": "for tests",
             },
+            token=token,
         )
 
     def audit(self) -> subprocess.CompletedProcess[bytes]:

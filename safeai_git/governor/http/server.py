@@ -206,15 +206,16 @@ def serve(settings: Settings) -> None:
         servers.append(server)
         if failures:
             raise failures[0]
-        server.run()
+        try:
+            server.run()
+        except SystemExit:  # uvicorn's answer to an address that it cannot have; it has said why
+            raise StorageError(
+                f"{config.host} port {config.port} cannot be listened on", hint="see the line above"
+            ) from None
     finally:
         governor.close()
     if server.failed is not None:
         raise server.failed
-    if not server.started:
-        raise StorageError(
-            f"{config.host} port {config.port} cannot be listened on", hint="see the lines above"
-        )
     log.info("stopped", entries=governor.log.store.size)
 
 
