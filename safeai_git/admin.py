@@ -252,12 +252,48 @@ def audit_export(
             help="With --to: keep the newest checkpoint here, as the anchor of the next time.",
         ),
     ] = None,
+    url: Annotated[str, typer.Option("--url", metavar="URL", help="Out of this PostgreSQL.")] = "",
+    origin: Annotated[
+        str, typer.Option("--origin", metavar="NAME", help="With --url: which log, if it holds several.")
+    ] = "",
 ) -> None:
-    """Write a verified copy of the log."""
+    """Write a verified copy of the log, out of its file or, with --url, out of a database."""
     from safeai_git.commands import audit
+
+    if url:
+        from safeai_git.core.errors import WrongUse
+
+        if to is None or tiles is not None or file is not None or checkpoint is not None:
+            raise WrongUse("with --url the log is written as lines: --to FILE, and nothing else")
+        with _extra():
+            from safeai_git.governor.stores.postgres_copy import export_log
+        name, written = export_log(url, origin, to, audit.log_keys(data_directory / "audit.log", key or []))
+        typer.echo(f"{written:,} entries of {name} in {to}")
+        raise typer.Exit(0)
 
     log = file or data_directory / "audit.log"
     raise typer.Exit(audit.export(log, key or [], anchor or [], tiles=tiles, to=to, checkpoint=checkpoint))
+
+
+@audit_app.command("import")
+def audit_import(
+    url: Annotated[
+        str, typer.Option("--url", envvar="SAFEAI_DATABASE_URL", metavar="URL", help="The database.")
+    ],
+    file: LOG_FILE = None,
+    data_directory: DATA_DIRECTORY = Path(),
+    key: LOG_KEYS = None,
+    anchor: LOG_ANCHORS = None,
+) -> None:
+    """Put a log into a PostgreSQL that holds nothing of it yet: all of it, verified, or nothing."""
+    from safeai_git.commands import audit
+
+    log = file or data_directory / "audit.log"
+    keys, anchors = audit.log_keys(log, key or []), audit.anchors_of(log, anchor or [])
+    with _extra():
+        from safeai_git.governor.stores.postgres_copy import import_log
+    name, size = import_log(url, log, keys, anchors, progress=audit.progress_bar())
+    typer.echo(f"{size:,} entries went in; start the Governor with SAFEAI_LOG_ORIGIN={name}")
 
 
 @db_app.command("upgrade")

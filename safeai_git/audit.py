@@ -121,7 +121,7 @@ def claims(path: Path) -> tuple[str, tuple[NoteKey, ...]]:
         StorageError: The file cannot be read.
         FormatError: It is no log at all.
     """
-    first = next(lines_of(_chunks(path, None)), Line(0, b""))
+    first = next(lines_of(chunks(path, None)), Line(0, b""))
     if not is_entry(first.data):
         raise FormatError(f"{path} is no audit log: it does not begin with an entry")
     try:
@@ -218,7 +218,7 @@ class _Reading:
 
     def run(self, progress: Progress | None) -> None:
         report, chain = self._report, self._chain
-        lines = lines_of(_chunks(self._path, progress))
+        lines = lines_of(chunks(self._path, progress))
         number = 0
         for number, line in enumerate(lines, 1):
             index = chain.size
@@ -344,13 +344,18 @@ class _Reading:
 
 def entries(path: Path) -> Iterator[bytes]:
     """The bytes of a file's entries, one after the other, unchecked; commit lines are left out."""
-    for line in lines_of(_chunks(path, None)):
+    for line in lines_of(chunks(path, None)):
         if line.ended and not is_commit(line.data):
             taken_apart(line.data)
             yield line.data
 
 
-def _chunks(path: Path, progress: Progress | None) -> Iterator[bytes]:
+def chunks(path: Path, progress: Progress | None) -> Iterator[bytes]:
+    """A file's bytes, in pieces.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
     try:
         with path.open("rb", buffering=0) as file:
             total, done = os.fstat(file.fileno()).st_size, 0

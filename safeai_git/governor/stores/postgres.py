@@ -138,7 +138,7 @@ class PostgresStore:
             head = Head(before, base64.encode(bytes(prev)) if size else "", moment)
             planned = plan(head, drafts, now, self._known(connection, drafts).get)
             if planned.lines:
-                self._insert(connection, planned.ids, planned.lines, planned.leaves, size)
+                insert_entries(connection, self._log_id, planned.ids, planned.lines, planned.leaves, size)
                 after = planned.after.frontier
                 changed = connection.execute(
                     "UPDATE audit_head SET size = %s, root = %s, edge = %s, prev = %s, moment = %s, updated = now() "
@@ -162,25 +162,6 @@ class PostgresStore:
             (self._log_id, [key for draft in drafts for key in (draft.id, *draft.unless)]),
         )
         return {entry.id: entry for entry in (Entry.parse(bytes(row[0])) for row in rows)}
-
-    def _insert(
-        self,
-        connection: psycopg.Connection[Any],
-        ids: Sequence[str],
-        lines: Sequence[bytes],
-        leaves: Sequence[bytes],
-        first: int,
-    ) -> None:
-        places = list(range(first, first + len(lines)))
-        connection.execute(
-            "INSERT INTO audit_entry (log_id, idx, leaf, body) "
-            "SELECT %s, * FROM unnest(%s::bigint[], %s::bytea[], %s::bytea[])",
-            (self._log_id, places, list(leaves), list(lines)),
-        )
-        connection.execute(
-            "INSERT INTO audit_idem (log_id, key, idx) SELECT %s, * FROM unnest(%s::text[], %s::bigint[])",
-            (self._log_id, list(ids), places),
-        )
 
     def publish(self, note: bytes, size: int) -> None:
         """Keep a checkpoint; another Governor may have kept one of that size already."""
@@ -347,3 +328,24 @@ class PostgresStore:
                 wait = min(2 * wait, 0.5)
             except psycopg.Error as error:
                 raise LogAway(f"the database refused: {str(error).strip().splitlines()[0]}") from error
+
+
+def insert_entries(
+    connection: psycopg.Connection[Any],
+    log_id: str,
+    ids: Sequence[str],
+    lines: Sequence[bytes],
+    leaves: Sequence[bytes],
+    first: int,
+) -> None:
+    """Place entries from `first` on, within the caller's transaction."""
+    places = list(range(first, first + len(lines)))
+    connection.execute(
+        "INSERT INTO audit_entry (log_id, idx, leaf, body) "
+        "SELECT %s, * FROM unnest(%s::bigint[], %s::bytea[], %s::bytea[])",
+        (log_id, places, list(leaves), list(lines)),
+    )
+    connection.execute(
+        "INSERT INTO audit_idem (log_id, key, idx) SELECT %s, * FROM unnest(%s::text[], %s::bigint[])",
+        (log_id, list(ids), places),
+    )
