@@ -89,6 +89,7 @@ class PreparedEnvironments:
         environ: Values for the variables that a set-up asks for by name.
         progress: Told about each step.
         log: Given the digest and the compressed text of what a set-up printed.
+        stopping: True when a set-up is to end.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class PreparedEnvironments:
         environ: Mapping[str, str],
         progress: Callable[[str], None],
         log: Callable[[str, bytes], None],
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._folder = folder
         self._mount_at = mount_at
@@ -107,6 +109,7 @@ class PreparedEnvironments:
         self._environ = environ
         self._progress = progress
         self._log = log
+        self._stopping = stopping
 
     @contextmanager
     def of(self, tree: str, setup: Setup, backend: Backend, *, network: bool) -> Iterator[Environment]:
@@ -228,6 +231,11 @@ class PreparedEnvironments:
             def collect(root: int) -> None:
                 try:
                     for path in setup.keeps:
+                        above = making / "content"
+                        for part in path.split("/")[:-1]:
+                            above /= part
+                            above.mkdir(exist_ok=True)
+                            above.chmod(0o755)
                         harvest.copy(root, path, making / "content" / path, LARGEST)
                 except (OSError, harvest.Unreadable) as error:
                     faults.append(str(error))
@@ -248,8 +256,10 @@ class PreparedEnvironments:
                 collect=collect,
                 prepared={self._mount_at / path: None for path in setup.keeps},
                 network=network,
+                stopping=self._stopping,
             )
-            (making / "content").mkdir(mode=0o755)
+            (making / "content").mkdir()
+            (making / "content").chmod(0o755)
             if backend.identity is not None:
                 making.chmod(0o711)
             outcome = backend.run(job)

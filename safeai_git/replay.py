@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from safeai_git.evidence import EvidenceStore, Seen, command_digest, judged, lim
 from safeai_git.git.changes import TreeComparer
 from safeai_git.git.proposed_tree import Laid, proposed_tree
 from safeai_git.git.repository import Repository
+from safeai_git.parallel import in_parallel
 from safeai_git.prepared import Environment, PreparedEnvironments, place_for
 from safeai_git.sandbox import choose, harvest
 from safeai_git.sandbox.jobs import missing_programs
@@ -88,6 +88,7 @@ class Replayer:
         self._store = EvidenceStore(repository.private_directory / "evidence") if remember else None
         self._seen: dict[tuple[str, str], CheckEvidence] = {}
         self._reading = threading.Lock()
+        self._stopping = threading.Event()
         self._prepared = PreparedEnvironments(
             place_for(repository.private_directory, environ),
             repository.root,
@@ -95,6 +96,7 @@ class Replayer:
             environ=environ,
             progress=progress,
             log=self._logs.keep,
+            stopping=self._stopping.is_set,
         )
 
     def evidence(
@@ -170,13 +172,7 @@ class Replayer:
         jobs = 1 if backend.isolation.level == _ONE_AT_A_TIME else self._jobs
         if jobs == 1 or len(checks) == 1:
             return {check: self._replay(of, check, backend) for check in checks}
-        with ThreadPoolExecutor(jobs) as pool:
-            try:
-                done = pool.map(lambda check: self._replay(of, check, backend), checks)
-                return dict(zip(checks, done, strict=True))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        return in_parallel(lambda check: self._replay(of, check, backend), checks, jobs, self._stopping)
 
     def _replay(self, of: _Target, check: Check, backend: Backend) -> CheckEvidence:
         try:
@@ -303,6 +299,7 @@ class Replayer:
             environment={name: self._environ[name] for name in check.environment if name in self._environ},
             limits=limits_of(check),
             read_only=tuple(Path(folder) for folder in check.read_only),
+            stopping=self._stopping.is_set,
             prepared={root / path: place for path, place in prepared.folders.items()} if prepared else {},
         )
 

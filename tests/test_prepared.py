@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Repo
-from test_replay import checked, checked_template, needs_sandbox, session_of
+from test_replay import checked, checked_template, kept_trees, needs_sandbox, session_of
 
 from safeai_git.core.context import CheckEvidence
 from safeai_git.core.policy import Check, Policy, PolicyStack, Setup
@@ -26,7 +26,7 @@ from safeai_git.replay import Replayer
 from safeai_git.sandbox import choice, harvest
 from tests.probes.runs import processes_with
 
-__all__ = ["checked", "checked_template"]
+__all__ = ["checked", "checked_template", "kept_trees"]
 
 pytestmark = needs_sandbox
 

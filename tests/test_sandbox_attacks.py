@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import Repo
-from test_replay import checked, checked_template, needs_sandbox, session_of, stage
+from test_replay import checked, checked_template, kept_trees, needs_sandbox, session_of, stage
 from test_replay_features import level
 
 from safeai_git import replay
@@ -28,7 +28,7 @@ from safeai_git.sandbox import choice
 from safeai_git.sandbox.port import Job
 from tests.probes.runs import processes_with
 
-__all__ = ["checked", "checked_template", "level"]
+__all__ = ["checked", "checked_template", "kept_trees", "level"]
 PYTHON = "/usr/bin/python3 -I -S -c"
 MEMORY = 192 * 2**20
 FILES = f"{PYTHON} \"import os\nfor n in range({{number}}): os.close(os.open('f%d' % n, os.O_CREAT))\""

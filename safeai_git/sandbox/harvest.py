@@ -53,11 +53,14 @@ def digest(root: int, path: str, most: int) -> tuple[str, int]:
     """
     with _opened(root, path) as file:
         size, found = 0, hashlib.sha256()
-        while piece := os.read(file, _PIECE):
-            size += len(piece)
-            if size > most:
-                raise Unreadable(f"{path} has more than {most:,} bytes")
-            found.update(piece)
+        try:
+            while piece := os.read(file, _PIECE):
+                size += len(piece)
+                if size > most:
+                    raise Unreadable(f"{path} has more than {most:,} bytes")
+                found.update(piece)
+        except OSError as error:
+            raise Unreadable(f"{path}: {error.strerror}") from error
         return found.hexdigest(), size
 
 
@@ -145,14 +148,15 @@ def copy(root: int, path: str, destination: Path, bounds: Bounds) -> None:
     Args:
         root: Descriptor of the tree.
         path: From there, without detours.
-        destination: A folder that is not there yet.
+        destination: A folder that is not there yet, in one that is.
         bounds: How much.
 
     Raises:
         Unreadable: It is missing, holds something else, or is larger.
         OSError: The copy cannot be written.
     """
-    destination.mkdir(parents=True, mode=0o755)
+    destination.mkdir()
+    destination.chmod(0o755)  # whatever the umask: root's checks read it as somebody else
     entries, room = 0, bounds.bytes
     with beneath(root, path) as source:
         for found in walk(source):
@@ -162,7 +166,8 @@ def copy(root: int, path: str, destination: Path, bounds: Bounds) -> None:
                 raise Unreadable(f"{path} has more than {bounds.entries:,} entries or {bounds.bytes:,} bytes")
             target = destination / found.path
             if stat.S_ISDIR(found.status.st_mode):
-                target.mkdir(mode=0o755)
+                target.mkdir()
+                target.chmod(0o755)
             elif stat.S_ISLNK(found.status.st_mode):
                 target.symlink_to(os.readlink(found.name, dir_fd=found.folder))
             else:
@@ -173,6 +178,7 @@ def _copy_file(found: Found, target: Path, path: str) -> None:
     with _opened(found.folder, found.name) as file:
         mode = 0o755 if found.status.st_mode & stat.S_IXUSR else 0o644
         made = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        os.fchmod(made, mode)
         with os.fdopen(made, "wb") as written, os.fdopen(os.dup(file), "rb") as source:
             shutil.copyfileobj(source, written, _PIECE)
             written.flush()

@@ -64,6 +64,7 @@ class Job:
             with other jobs. As overlayfs reads them, what `tree` has hides them, and its whiteouts hide more.
         prepared: Absolute places inside the tree, and the folder of the host that is shown at each, unwritable. ``None``
             for a place that the job itself prepares: no toolchain is shown there.
+        stopping: Asked now and then; true ends the job, which then counts as not run.
         network: Whether it gets the host's network. Only for commands of a policy that an organisation allows it.
         collect: Given a descriptor of the tree as the job left it, once nothing of the job is running any more; not
             called for a job that was stopped.
@@ -83,6 +84,7 @@ class Job:
     tree_bytes: int = 0
     below: tuple[Path, ...] = ()
     prepared: Mapping[Path, Path | None] = field(default_factory=dict)
+    stopping: Callable[[], bool] | None = None
     network: bool = False
     collect: Callable[[int], None] | None = None
     terminal: tuple[int, str] | None = None

@@ -116,6 +116,8 @@ class _Supervised:
             now = time.monotonic()
             if now >= deadline:
                 return "wall"
+            if self._job.stopping is not None and self._job.stopping():
+                raise SandboxUnavailable(f"check {self._job.name} was stopped", hint="run it again")
             waits = self._up is not None and not self._released
             pause = _AT_ONCE_SECONDS if waits else _NEXT_LOOK_SECONDS
             ready = [key.fd for key, _ in self._selector.select(min(deadline - now, pause))]
