@@ -164,7 +164,7 @@ def sandboxes(times: Times, rounds: int, launches: int) -> None:
 
 
 def repository(source: Path, folder: Path, environment: dict[str, str]) -> tuple[Path, list[str]]:
-    """A clone that borrows the objects, with a policy, and with a commit of 250 changed files for each round."""
+    """A clone that borrows the objects, with a policy, and four commits of 250 changed files: all over it, or near."""
     place = folder / "repository"
     run(folder, environment, "git", "clone", "-q", "--shared", "--no-checkout", str(source), str(place))
 
@@ -203,7 +203,9 @@ def repository(source: Path, folder: Path, environment: dict[str, str]) -> tuple
     step = max(1, len(files) // CHANGED)
     for number in range(4):
         text = f"changed {number}\n"
-        changes = [(path, f"{path} {text}") for _, path in files[number::step][:CHANGED]]
+        near = files[number * CHANGED : (number + 1) * CHANGED]
+        chosen = near if number % 2 else files[number::step][:CHANGED]
+        changes = [(path, f"{path} {text}") for _, path in chosen]
         revisions.append(commit(changes, f"change {number}"))
         git("read-tree", revisions[0])
         git("update-ref", "--no-deref", "HEAD", revisions[0])
@@ -254,7 +256,8 @@ def trees(times: Times, rounds: int, source: Path, folder: Path, environment: di
         run(place, environment, "git", "worktree", "prune")
         clear(kept)
         lay(base, "tree, first time")
-        lay(changed[number % len(changed)], f"tree, {CHANGED} changed files")
+        lay(changed[number % 2 * 2], f"tree, {CHANGED} changed files, all over it")
+        lay(changed[number % 2 * 2 + 1], f"tree, {CHANGED} changed files, neighbours")
         lay(base, "tree, nothing changed")
     for name, found in seconds.items():
         times.found[name] = found[1:]
@@ -267,7 +270,7 @@ def trees(times: Times, rounds: int, source: Path, folder: Path, environment: di
             place, variables, sys.executable, "-m", "safeai_git", "--version"
         ),
         "safeai-git replay, nothing changed": lambda: run(place, variables, *command, base),
-        f"safeai-git replay, {CHANGED} changed files": lambda: run(place, variables, *command, changed[0]),
+        f"safeai-git replay, {CHANGED} changed files": lambda: run(place, variables, *command, changed[1]),
     }
     times.take(rounds, actions)
     for name in actions:

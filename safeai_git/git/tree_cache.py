@@ -72,6 +72,8 @@ def default_place(environ: Mapping[str, str]) -> Path | None:
 
     ``SAFEAI_TREES`` names another one, or with an empty value none.
     """
+    if sys.platform != "linux":
+        return None
     named = environ.get("SAFEAI_TREES")
     if named is not None:
         return _own_folder(Path(named)) if named.startswith("/") else None
@@ -212,8 +214,9 @@ class TreeCache:
             if look.digest != seal["status"]:
                 return None
             if holds.entries > SMALL:
-                write_atomically(folder / "seal", json.dumps({**seal, "looked": time.time()}).encode())
-        except (OSError, KeyError, TypeError, ValueError, StorageError):
+                with suppress(StorageError):  # the next one looks again
+                    write_atomically(folder / "seal", json.dumps({**seal, "looked": time.time()}).encode())
+        except (OSError, KeyError, TypeError, ValueError):
             return None
         return Entry(tree_id, folder / "tree", holds)
 

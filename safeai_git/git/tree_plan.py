@@ -154,7 +154,7 @@ def survey_difference(
     while waiting:
         below, name, folder = waiting.pop()
         wanted = _judged(read, name, size, limits, folder)
-        there = _parsed(read, below, size, limits) if below else []
+        there = _entries(read, below) if below else []  # its size was asked when it was written whole
         same = set(wanted).intersection(there)
         before = {entry.name: entry for entry in there if entry not in same}
         for entry in wanted:
@@ -169,14 +169,14 @@ def survey_difference(
             elif was is not None:
                 if under and entry.mode & _KIND == MODE_GITLINK:
                     folder.gitlinks.pop()
-                    hidden = [one.name for one in _parsed(read, under, size, limits)]
+                    hidden = [one.name for one in _entries(read, under)]
                     folder.folders.append((entry.name, Folder(b"", folder.depth + 1, gone=hidden)))
-                _lose(read, was, lost, size, limits, most)
+                _lose(read, was, lost, size, most)
             if entry.is_tree and was is not None and not under:
-                _lose(read, was, lost, size, limits, most)
+                _lose(read, was, lost, size, most)
         folder.gone += before
         for was in before.values():
-            _lose(read, was, lost, size, limits, most)
+            _lose(read, was, lost, size, most)
         if plan.entries + lost.entries > most:
             return None
     came, went = plan.counts, lost.counts
@@ -194,7 +194,7 @@ def survey_difference(
     return plan, whole
 
 
-def _lose(read: Read, entry: TreeEntry, lost: Plan, size: Size, limits: TreeLimits, most: int) -> None:
+def _lose(read: Read, entry: TreeEntry, lost: Plan, size: Size, most: int) -> None:
     """Count an entry that is hidden, with everything beneath it, until it is too much."""
     waiting = [entry]
     while waiting and lost.entries <= most:
@@ -207,7 +207,7 @@ def _lose(read: Read, entry: TreeEntry, lost: Plan, size: Size, limits: TreeLimi
         if kind == stat.S_IFREG:
             lost.total += size(one.id)
         elif one.is_tree:
-            waiting += _parsed(read, one.id, size, limits)
+            waiting += _entries(read, one.id)
 
 
 def _judged(read: Read, name: str, size: Size, limits: TreeLimits, folder: Folder) -> list[TreeEntry]:
@@ -221,6 +221,10 @@ def _judged(read: Read, name: str, size: Size, limits: TreeLimits, folder: Folde
 def _parsed(read: Read, name: str, size: Size, limits: TreeLimits) -> list[TreeEntry]:
     if size(name) > limits.tree_bytes:
         raise CouldNotDecide(f"tree {name} is larger than {limits.tree_bytes:,} bytes", hint=_LARGER)
+    return _entries(read, name)
+
+
+def _entries(read: Read, name: str) -> list[TreeEntry]:
     kind, data = read(name)
     if kind != "tree":
         raise ObjectCorrupt(
