@@ -176,10 +176,13 @@ def _fields(claimed: dict[str, Any], here: CheckEvidence, check: Check, verdict:
 
 
 def _verdicts(repository: Repository, wanted: str) -> list[tuple[Envelope, Claim]]:
-    if Path(wanted).is_file():
+    try:  # first: the working tree could have a file of a branch's name
+        name = repository.commit_id(wanted)
+    except RepositoryError:
+        if not Path(wanted).is_file():
+            raise
         lines = read_bounded(Path(wanted), _LARGEST_ENVELOPE).splitlines()
     else:
-        name = repository.commit_id(wanted)
         notes = Notes(repository)
         lines = sorted({*notes.lines(name), *notes.lines(read_commit(repository.store, name).tree)})
     found: list[tuple[Envelope, Claim]] = []

@@ -69,6 +69,7 @@ def refused(text: str | bytes) -> PolicyError:
     [
         "autonomy_tier: alpha\nagents: {devin: {autonomy_tier: alpha}}\n",
         f"checks: [{{name: a, run: x, read_only: [/{'a' * 1023}]}}]\n",
+        f"checks: [{{name: a, run: x, artifacts: [{'a' * 1024}]}}]\n",
         f"rules: [{{id: a, when: '{'x' * 2048}', outcome: deny, message: m}}]\n",
         f"deny_paths: [{', '.join(['a'] * 1024)}]\n",
         f"agents: {{{', '.join(f'a{n}: {{}}' for n in range(256))}}}\n",
@@ -1118,6 +1119,19 @@ def test_B01_governance_files_are_protected_whatever_a_policy_says() -> None:
             [("kill_switch.max_age_seconds", "from 3,600 to 7,200", "looser")],
         ),
         ({}, {"deadline_seconds": 20}, [("deadline_seconds", "from 10 to 20", "either")]),
+        (
+            {"allow_read_only": ["/opt"]},
+            {"allow_read_only": ["/srv"]},
+            [
+                ("allow_read_only", "'/srv' is added", "looser"),
+                ("allow_read_only", "'/opt' is removed", "tighter"),
+            ],
+        ),
+        (
+            {"allow_setup_network": "reviewed"},
+            {"allow_setup_network": "proposed"},
+            [("allow_setup_network", "from 'reviewed' to 'proposed'", "looser")],
+        ),
     ],
 )
 def test_differences_of_policies(

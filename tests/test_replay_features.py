@@ -314,6 +314,8 @@ class TestAgain:
 
     def test_what_cannot_be_found_out_is_3(self, verdict: Repo, tmp_path: Path) -> None:
         assert verdict.safeai("replay", "--again", "HEAD~2").code == 3
+        (verdict.path / "HEAD").write_text("no verdict\n")
+        assert verdict.safeai("replay", "--again", "HEAD", "--quiet").code == 0
         (tmp_path / "rubbish").write_text("{}\n")
         assert verdict.safeai("replay", "--again", str(tmp_path / "rubbish")).code == 3
 
@@ -323,15 +325,13 @@ class TestShell:
         assert checked.safeai("replay", "--shell", "HEAD").code == 2
 
     def test_a_look_inside_shares_no_terminal_and_records_nothing(self, checked: Repo, level: str) -> None:
-        if level != choice.choose(state_dir=None).isolation.level:
-            pytest.skip("the command takes the strongest level")
         before = sorted(str(one) for one in (checked.path / ".git/safeai").rglob("*"))
         script = (
             "/usr/bin/python3 -c 'import fcntl, termios; fcntl.ioctl(0, termios.TIOCSTI, b\"x\")' 2>&1 | tail -1\n"
             "printf '\\033]0;title\\007'; test -t 0 && test -t 1 && echo a-ter''minal; echo tree-$(cat src/a)\n"
             "test -e .git || echo no-''git; sh -c 'echo rea\"\"dy; exec sleep 1000'\nexit 5\n"
         )
-        code, said = talk(checked, script)
+        code, said = talk(checked, script, level)
         assert code == 0, said
         assert "Nothing is recorded" in said
         assert "Operation not permitted" in said
@@ -342,16 +342,22 @@ class TestShell:
         assert sorted(str(one) for one in (checked.path / ".git/safeai").rglob("*")) == before
 
 
-def talk(repo: Repo, script: str) -> tuple[int, str]:
+AT_LEVEL = """
+from safeai_git import replay
+from safeai_git.__main__ import main
+from safeai_git.sandbox import choice
+replay.choose = lambda **_: choice.untested("{level}")
+main()
+"""
+
+
+def talk(repo: Repo, script: str, level: str) -> tuple[int, str]:
     """Type into ``safeai-git replay --shell HEAD`` on a real terminal, a line at each prompt."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(repo.path)
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "safeai_git", "replay", "--shell", "HEAD"],
-            repo.environment,
-        )
+        command = [sys.executable, "-c", AT_LEVEL.format(level=level), "replay", "--shell", "HEAD"]
+        os.execve(sys.executable, command, repo.environment)
     said = b""
     lines = re.split(r"(?<=\n)", script)
     prompts = 0

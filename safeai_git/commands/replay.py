@@ -155,7 +155,7 @@ def shell(session: Session, request: Request) -> int:
     named = [one for one in policy.checks if one.name == request.only]
     if request.only and not named:
         raise WrongUse(f"the policy has no check '{request.only}'", hint="leave --check out, or name one")
-    replayer = Replayer(session.repository, environ=session.environ, progress=session.progress)
+    replayer = Replayer(session.repository, environ=session.environ)
     check = named[0] if named else Check("shell", "")
     session.note(
         f"safeai-git: a shell in the sandbox, on tree {judged.verdict.proposal.tree[:12]}. Nothing is recorded, and "
