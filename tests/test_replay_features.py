@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import zlib
 from dataclasses import asdict, replace
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 from conftest import Repo
 from test_replay import checked, checked_template, judge, kept_trees, needs_sandbox, session_of, stage
+from tools_cli import Terminal
 
 from safeai_git import replay as module
 from safeai_git.check_logs import MOST_LOGS, CheckLogs
@@ -192,6 +194,18 @@ def test_an_interrupt_ends_all_that_run(checked: Repo) -> None:
     assert processes_with(marker) == []
 
 
+@needs_sandbox
+def test_on_a_terminal_a_line_says_what_runs_and_it_goes_away(checked: Repo) -> None:
+    stage(checked, {"tests/run": "sleep 600\n"})
+    terminal = Terminal(
+        ["replay", "--staged", "--quiet", "--check", "unit"], checked.path, checked.environment
+    )
+    assert b"\r\x1b[K... running: unit" in terminal.read_until(b"running: unit")
+    terminal.press_ctrl_c()
+    assert terminal.end() == 130
+    assert terminal.output.rpartition(b"running: unit")[2].count(b"\r\x1b[K") == 1
+
+
 def test_the_first_error_ends_the_others() -> None:
     stopping = threading.Event()
 
@@ -358,6 +372,7 @@ def talk(repo: Repo, script: str, level: str) -> tuple[int, str]:
         os.chdir(repo.path)
         command = [sys.executable, "-c", AT_LEVEL.format(level=level), "replay", "--shell", "HEAD"]
         os.execve(sys.executable, command, repo.environment)
+    before = termios.tcgetattr(terminal)
     said = b""
     lines = re.split(r"(?<=\n)", script)
     prompts = 0
@@ -380,6 +395,7 @@ def talk(repo: Repo, script: str, level: str) -> tuple[int, str]:
                     while b"ready\r\n" not in said:
                         said += os.read(terminal, 65_536)
                     os.write(terminal, b"\x03")
+        assert termios.tcgetattr(terminal) == before, "the person's terminal is as it was"
     finally:
         os.close(terminal)
         _, status = os.waitpid(pid, 0)
