@@ -67,15 +67,16 @@ class Checkpoints:
             LogProofInvalid: It does not: the log was forked or rolled back. The message holds both checkpoints.
             StorageError: What is remembered cannot be read or written.
             GovernorUnavailable: The proof cannot be had now.
+            FormatError: What was given for a proof is none.
         """
         known = tuple(keys)
         held = self.newest(known)
         if held is not None:
             old, new = sorted((held.checkpoint, seen.checkpoint), key=lambda one: one.size)
+            path = ask(old.size, new.size) if 0 < old.size < new.size else ()
             try:
-                path = ask(old.size, new.size) if 0 < old.size < new.size else ()
                 verify_consistency(old.size, new.size, path, old.root, new.root)
-            except (FormatError, LogProofInvalid) as error:
+            except LogProofInvalid as error:
                 raise LogProofInvalid(
                     f"the log {known[0].name} does not lead from the checkpoint that was seen before to this one: "
                     f"{error.message}\n--- seen before\n{held.note.decode(errors='replace')}"
