@@ -514,7 +514,10 @@ def hook_uninstall() -> None:
 @hook_app.command("run", context_settings={"ignore_unknown_options": True})
 def hook_run(
     name: Annotated[
-        str, typer.Argument(help="pre-commit, commit-msg, post-commit, pre-push or pre-receive.")
+        str,
+        typer.Argument(
+            help="pre-commit, commit-msg, post-commit, pre-push, pre-receive, update or post-receive."
+        ),
     ],
     arguments: Annotated[list[str] | None, typer.Argument(help="What git passes to the hook.")] = None,
 ) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from safeai_git.commands.receive import pre_receive
+from safeai_git.commands.receive import pre_receive, update
+from safeai_git.commands.reconcile import post_receive
 from safeai_git.commands.session import HOOKS, Session
 from safeai_git.core.errors import CouldNotDecide, StorageError, WrongUse
 from safeai_git.files import write_atomically
@@ -25,7 +26,7 @@ from safeai_git.report import text
 from safeai_git.report.style import Style
 from safeai_git.seal import Sealer
 
-SERVER_HOOKS = ("pre-receive",)
+SERVER_HOOKS = ("pre-receive", "update", "post-receive")
 """Not installed in clones: docs/pre-receive.md."""
 
 _SCISSORS = re.compile(r"^[#;] -+ >8 -+$", re.MULTILINE)
@@ -54,6 +55,10 @@ def run_hook(name: str, arguments: Sequence[str]) -> int:
                 return _pre_push(session, arguments)
             case "pre-receive":
                 return pre_receive(session, arguments)
+            case "update":
+                return update(session, arguments)
+            case "post-receive":
+                return post_receive(session, arguments)
             case _:
                 known = ", ".join((*HOOKS, *SERVER_HOOKS))
                 raise WrongUse(f"there is no hook '{name}'", hint=f"hooks there are: {known}")

@@ -111,7 +111,7 @@ def rewrite(
     else:
         message = f"{update.new[:12]} does not descend from {update.old[:12]}, where the ref stands"
     if outcome is None:
-        outcome = Outcome.REVIEW if tag or target == _head_ref(repository) else Outcome.WARN
+        outcome = Outcome.REVIEW if tag or target == head_ref(repository) else Outcome.WARN
     yield Finding(
         rule=REWRITE,
         outcome=outcome,
@@ -122,7 +122,7 @@ def rewrite(
     )
 
 
-def _head_ref(repository: Repository) -> bytes:
+def head_ref(repository: Repository) -> bytes:
     """The branch that HEAD names, born or not; empty when HEAD is detached."""
     try:
         return repository.git(["symbolic-ref", "--quiet", "HEAD"]).removesuffix(b"\n")

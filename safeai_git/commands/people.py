@@ -41,7 +41,7 @@ def verify(
     known = tuple(NoteKey.parse(one) for one in log_keys)
     if len({one.name for one in known}) > 1:
         raise WrongUse("the keys of --log-key belong to different logs", hint="name the keys of one log")
-    base, head = endpoints(session, revisions) if revisions else _since_policy(session)
+    base, head = endpoints(session, revisions) if revisions else since_policy(session)
     verifier = Verifier(session.repository, session.trust(policy), now=time.time, log_keys=known)
     total = passed = governed = 0
     failed: list[CommitResult] = []
@@ -77,8 +77,8 @@ def verify(
     return 0 if decision == "allow" else 1
 
 
-def _since_policy(session: Session) -> tuple[str, str]:
-    """From the oldest commit with a policy on the first-parent line, to HEAD.
+def since_policy(session: Session, head: str = "") -> tuple[str, str]:
+    """From the oldest commit with a policy on the first-parent line, to a commit (default: HEAD).
 
     The oldest, since whoever takes the policy out and puts another one in must not move the beginning of trust.
 
@@ -86,7 +86,7 @@ def _since_policy(session: Session) -> tuple[str, str]:
         RepositoryError: There is no policy, or it came in along two lines, of which nobody knows the trusted one.
     """
     repository, trust = session.repository, session.trust()
-    head = repository.head()
+    head = head or repository.head()
     if not head:
         raise RepositoryError("there are no commits to verify yet", hint="commit something first")
     introduced = ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
 
 from safeai_git import __version__
+from safeai_git.commands.overrides import record
 from safeai_git.commands.session import Session, kill_switch
 from safeai_git.core.display import count, display, safe_text
 from safeai_git.core.errors import CouldNotDecide, PolicyError, WrongUse
@@ -14,7 +16,7 @@ from safeai_git.core.finding import Outcome
 from safeai_git.gate import Deadline
 from safeai_git.policy_vm import evaluate_expression
 from safeai_git.receive import Answer, Receiver
-from safeai_git.ref_updates import LARGEST_INPUT, parse_updates
+from safeai_git.ref_updates import LARGEST_INPUT, Update, parse_updates
 from safeai_git.report import text
 from safeai_git.report.style import Style
 
@@ -40,10 +42,35 @@ def pre_receive(session: Session, arguments: Sequence[str]) -> int:
     Raises:
         CouldNotDecide: Nothing was refused and something could not be decided.
     """
-    repository = session.repository
     updates = parse_updates(sys.stdin.buffer.read(LARGEST_INPUT + 1))
+    return _receive(session, updates, deadline_seconds(arguments, "pre-receive"))
+
+
+def update(session: Session, arguments: Sequence[str]) -> int:
+    """Judge one ref of a push, for servers that offer no pre-receive: git's update hook.
+
+    Args:
+        session: Started by git in the server's repository.
+        arguments: ``--deadline-seconds N`` or nothing, then the ref, its old and its new object (githooks(5)).
+
+    Returns:
+        0 to move the ref, 1 to refuse it.
+
+    Raises:
+        CouldNotDecide: As for `pre_receive`.
+    """
+    if len(arguments) < 3:
+        raise WrongUse("update takes a ref and two object names", hint='let git start this hook, with "$@"')
+    *before, ref, old, new = arguments
+    updates = parse_updates(os.fsencode(f"{old} {new} {ref}\n"))
+    return _receive(session, updates, deadline_seconds(before, "update"))
+
+
+def _receive(session: Session, updates: list[Update], seconds: int) -> int:
+    repository = session.repository
     trust = session.trust()
-    seconds = _seconds(arguments) or trust.at(repository.head()).policy.deadline_seconds
+    seconds = seconds or trust.at(repository.head()).policy.deadline_seconds
+    rewrites = repository.config(REWRITE_KEY)
     receiver = Receiver(
         repository,
         trust,
@@ -52,11 +79,13 @@ def pre_receive(session: Session, arguments: Sequence[str]) -> int:
         evaluate_expression=evaluate_expression,
         kill_switch=kill_switch(session.environ),
         deadline=Deadline(seconds),
-        on_rewrite=_on_rewrite(repository.config(REWRITE_KEY)),
+        on_rewrite=_on_rewrite(rewrites),
     )
     refused = 0
     undecided = 0
+    answers: list[Answer] = []
     for answer in receiver.answers(updates):
+        answers.append(answer)
         _tell(session, answer)
         refused += answer.decision != "allow"
         undecided += answer.error is not None
@@ -68,11 +97,16 @@ def pre_receive(session: Session, arguments: Sequence[str]) -> int:
             f"the push is not taken: no decision about {undecided} of {count(len(updates), 'ref')}",
             hint="what kept it from being decided stands above",
         )
+    record(session, answers, rewrites_allowed=rewrites == "warn", now=time.time())
     return 0
 
 
-def _seconds(arguments: Sequence[str]) -> int:
-    """The deadline that the hook was given; 0 for none."""
+def deadline_seconds(arguments: Sequence[str], hook: str) -> int:
+    """The deadline that a hook of the server was given; 0 for none.
+
+    Raises:
+        WrongUse: It was given something else.
+    """
     if not arguments:
         return 0
     words = arguments[0].split("=", 1) if len(arguments) == 1 else list(arguments)
@@ -81,7 +115,7 @@ def _seconds(arguments: Sequence[str]) -> int:
         if 1 <= seconds <= _LONGEST_DEADLINE:
             return seconds
     raise WrongUse(
-        f"pre-receive does not take {safe_text(' '.join(arguments))!r}",
+        f"{hook} does not take {safe_text(' '.join(arguments))!r}",
         hint=f"it takes {DEADLINE} N, 1 to {_LONGEST_DEADLINE:,}, or nothing",
     )
 
