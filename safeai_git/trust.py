@@ -25,6 +25,8 @@ FOLDER = b".safeai"
 POLICY_FILE = b"policy.yaml"
 SIGNERS_FILE = b"allowed_signers"
 LARGEST_SIGNERS = 1024 * 1024
+_MOST_REMEMBERED = 256
+"""Commits whose folder is remembered: a history is walked along neighbours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class TrustReader:
         self._organisation = organisation
         self._explicit = _from_file(policy_file) if policy_file else None
         self._known: dict[tuple[TreeEntry | None, TreeEntry | None], Trust] = {}
+        self._folders: dict[str, dict[bytes, TreeEntry]] = {}
 
     def at(self, commit: str) -> Trust:
         """The trust root of a commit; of the empty string, that of a repository without commits.
@@ -84,6 +87,14 @@ class TrustReader:
     def _entries(self, commit: str) -> dict[bytes, TreeEntry]:
         if not commit:
             return {}
+        known = self._folders.get(commit)
+        if known is None:
+            if len(self._folders) >= _MOST_REMEMBERED:
+                self._folders.clear()
+            known = self._folders[commit] = self._folder(commit)
+        return known
+
+    def _folder(self, commit: str) -> dict[bytes, TreeEntry]:
         root = read_commit(self._repository.store, commit).tree
         folder = next((one for one in self._comparer.entries(root) if one.name == FOLDER), None)
         if folder is not None and not folder.is_tree:

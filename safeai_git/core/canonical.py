@@ -79,7 +79,9 @@ def loads(data: bytes, *, limit: int, depth: int = 32) -> JSON:
         raise FormatError(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise FormatError(f"the JSON is nested more than {depth} deep") from None
-    _check(value, depth)
+    # Without an escape no string can hold half a surrogate pair, and what opens less often cannot be nested deeper.
+    if b"\\u" in data or data.count(b"{") + data.count(b"[") > depth:
+        _check(value, depth)
     return value
 
 

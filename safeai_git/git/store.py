@@ -32,6 +32,12 @@ LARGEST_TREE = 16 * 1024 * 1024
 LARGEST_COMMIT = 1024 * 1024
 """Bytes of one object above which it is not taken apart: a few bytes in a pack can stand for gigabytes."""
 
+_LARGEST_KEPT = 4_096
+_MOST_KEPT = 8_192
+"""Commits that are kept parsed, of at most so many bytes each: whoever walks a history asks for each several times."""
+
+_COMMITS: weakref.WeakKeyDictionary[ObjectStore, dict[str, Commit]] = weakref.WeakKeyDictionary()
+
 _KINDS = {
     ObjectType.COMMIT: "commit",
     ObjectType.TREE: "tree",
@@ -271,7 +277,16 @@ def read_commit(store: ObjectStore, name: str) -> Commit:
         ObjectCorrupt: The object is something else.
         FormatError: It cannot be taken apart, or is larger than `LARGEST_COMMIT`.
     """
-    return parse_commit(_read(store, name, "commit", LARGEST_COMMIT))
+    kept = _COMMITS.setdefault(store, {})
+    found = kept.get(name)
+    if found is None:
+        data = _read(store, name, "commit", LARGEST_COMMIT)
+        found = parse_commit(data)
+        if len(data) <= _LARGEST_KEPT:
+            if len(kept) >= _MOST_KEPT:
+                kept.clear()
+            kept[name] = found
+    return found
 
 
 def _read(store: ObjectStore, name: str, wanted: str, most: int) -> bytes:
