@@ -1101,7 +1101,7 @@ def test_B67_the_self_test_notices_a_folder_of_the_host(
 @real
 def test_B67_the_self_test_notices_an_empty_filter(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     allow_all = struct.pack("<HBBI", 0x06, 0, 0, seccomp.ALLOW)
-    monkeypatch.setattr(seccomp, "program", lambda _machine: allow_all)
+    monkeypatch.setattr(seccomp, "program", lambda _machine, **_more: allow_all)
     _mutate(monkeypatch, _without("--disable-userns"))
     with pytest.raises(SandboxUnavailable) as caught:
         choice._test(backend)  # type: ignore[arg-type]
