@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
 import msgspec
@@ -28,8 +27,6 @@ INLINE = 4
 """Envelopes that are checked in the event loop; more than these go to a thread."""
 
 PROOF_TYPE = "text/plain; charset=utf-8"
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 router = APIRouter(tags=["verdicts"])
 
@@ -152,12 +149,12 @@ def _json(data: Any, status: int) -> Response:
 async def receipt(
     principal: Caller,
     governor: Served,
-    digest: str = Path(description="SHA-256 of the envelope's line, in hex.", examples=["9f" * 32]),
+    digest: str = Path(
+        pattern="^[0-9a-f]{64}$", description="SHA-256 of the envelope's line, in hex.", examples=["9f" * 32]
+    ),
 ) -> Response:
     """Ask for the receipt of an envelope that was submitted, by its digest."""
     need(principal, "verdicts:write", "entries:read")
-    if not _DIGEST.fullmatch(digest):
-        raise Problem("malformed", "a digest is 64 hexadecimal digits in small letters")
     return Response(await asyncio.to_thread(_receipt_of, governor, f"sha256:{digest}"), media_type=PROOF_TYPE)
 
 
