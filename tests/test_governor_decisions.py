@@ -287,7 +287,7 @@ def test_what_is_no_bundle_is_refused_and_nothing_stays(
     for name, data in table.items():
         with pytest.raises(BundleRefused):
             print(name, decisions.decide(question, data).decision)
-    for at in range(0, len(good), max(1, len(good) // 40)):
+    for at in range(0, len(good), max(1, len(good) // 20)):
         changed = bytearray(good)
         changed[at] ^= 0x10
         try:
@@ -304,12 +304,12 @@ def test_a_few_bytes_that_stand_for_very_many_are_held_to_limits(
     governor: Governor, repo: Repo, tmp_path: Path
 ) -> None:
     repo.write("src/zeros.bin", "")
-    (repo.path / "src" / "zeros.bin").write_bytes(bytes(300 << 20))
+    (repo.path / "src" / "zeros.bin").write_bytes(bytes(64 << 20))
     repo.git("add", "-A")
     repo.git("commit", "-q", "-m", f"zeros\n\n{AI_TRAILER}")
     data = bundle(repo)
     assert len(data) < 1 << 20
-    tight = Budget(bounds=Bounds(memory_bytes=200 << 20, cpu_seconds=20, file_bytes=1 << 20, seconds=60))
+    tight = Budget(bounds=Bounds(memory_bytes=48 << 20, cpu_seconds=20, file_bytes=1 << 20, seconds=60))
     decisions = service(governor, tmp_path, budget=tight)
     try:
         with pytest.raises(BundleRefused):
