@@ -18,15 +18,24 @@ from safeai_git.audit import verify_file
 from safeai_git.core import canonical
 from safeai_git.core.envelope import Envelope, Rejected, check_envelope, open_envelope
 from safeai_git.core.errors import FormatError, LogProofInvalid, PolicyError, StorageError, WrongUse
-from safeai_git.core.key_list import LIST_NAMESPACE, PURPOSES, KeyBook, ListStatement
+from safeai_git.core.key_list import (
+    LIST_NAMESPACE,
+    PURPOSES,
+    KeyBook,
+    ListedKey,
+    ListStatement,
+    register_data,
+)
 from safeai_git.core.kill_switch import LEASE_NAMESPACE, LEASE_TYPE, Lease, Scope, SwitchEvent
 from safeai_git.core.log.entry import Draft, Entry
+from safeai_git.core.log.merkle import leaf_hash
 from safeai_git.core.trust import AllowedSigner, Refusal, TrustedKey
 from safeai_git.core.verdict import VERDICT_NAMESPACE
 from safeai_git.governor import follower
 from safeai_git.governor.audit_log import AuditLog, Receipt
 from safeai_git.governor.follower import Follower
 from safeai_git.governor.live import LiveState
+from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.open_log import open_file_log, start_log
 from safeai_git.governor.policies import LARGEST_TEXT, PolicyTooLong
 from safeai_git.governor.records import Conflicting, NotAllowed, Records
@@ -38,6 +47,9 @@ from safeai_git.keys.keyring import Keyring
 from safeai_git.keys.seal import seal
 from safeai_git.published_policy import open_published
 from safeai_git.schema import faults
+
+psycopg = pytest.importorskip("psycopg", reason="psycopg is needed to speak to PostgreSQL")
+from safeai_git.governor.stores.postgres import PostgresStore, insert_entries  # noqa: E402
 
 CI, DEV = person(1), person(2)
 GLOBAL = Scope("global")
@@ -565,10 +577,53 @@ def test_a_verdict_checked_by_one_governor_does_not_come_behind_the_others_revoc
         assert isinstance(other.log.append(draft), Barred)
 
 
+@pytest.mark.parametrize("how", ["inserted", "changed", "another note", "no note"])
+def test_a_database_that_was_written_anew_without_the_key_is_refused(
+    cluster: Cluster,  # noqa: F811
+    how: str,
+) -> None:
+    """Somebody who can write the database registers a key of his own, and mends every hash."""
+    clock, name = Clock(), f"anew {how}"
+    opener = in_database(cluster.url, name, clock)
+    with parts(opener, clock) as governor:
+        for number in range(5):
+            governor.log.append(Draft.of_data("verdict", f"id-{number}", {}))
+    forged = MemoryStore()
+    log = start_log(forged, SIGNER, now=clock)
+    record = register_data(
+        ListedKey(OTHER_SIGNER.public, "thief", (VERDICT_NAMESPACE,)), reason="", by="maria"
+    )
+    log.append(Draft.of_data("keychange", "key:1", record))
+    count = 9 if how == "inserted" else 4
+    for number in range(count):
+        log.append(Draft.of_data("verdict", f"id-{number}", {}))
+    with psycopg.connect(cluster.url, autocommit=True) as connection:
+        connection.execute("DELETE FROM audit_entry WHERE log_id = %s", (name,))
+        lines = forged.read(0, 100)
+        insert_entries(
+            connection,
+            name,
+            [f"x{at}" for at in range(len(lines))],
+            lines,
+            [leaf_hash(one) for one in lines],
+            0,
+        )
+        head = forged._state.head
+        connection.execute(
+            "UPDATE audit_head SET size = %s, root = %s, edge = %s, prev = %s WHERE log_id = %s",
+            (len(lines), forged.root(), head.frontier.edge, leaf_hash(lines[-1]), name),
+        )
+        if how == "another note":
+            other = LogSigner(ORIGIN, [OTHER_SIGNER]).sign(len(lines), forged.root())
+            connection.execute("UPDATE audit_checkpoint SET note = %s WHERE log_id = %s", (other, name))
+        if how == "no note":
+            connection.execute("UPDATE audit_checkpoint SET note = 'none' WHERE log_id = %s", (name,))
+    with pytest.raises(LogProofInvalid):
+        opener()
+
+
 def test_a_database_that_is_away_signs_no_lease(cluster: Cluster) -> None:  # noqa: F811
     clock = Clock()
-    from safeai_git.governor.stores.postgres import PostgresStore
-
     log = start_log(PostgresStore(cluster.url, "away", patience=0.2), SIGNER, now=clock)
     with parts(lambda: log, clock) as governor:
         assert lease(governor).stopped == ""

@@ -90,10 +90,21 @@ class SearchIndex:
         self.made_anew = 0
         self.on_damage: Callable[[], None] = lambda: None
         try:
-            self.position = self._opened() or self._anew()
+            self.position = self._at_a_place()
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise _unusable(self._path, error) from error
+
+    def _at_a_place(self) -> tuple[int, str]:
+        """Open or make the index; where its folder takes none, a full disk for instance, in a temporary one."""
+        try:
+            return self._opened() or self._anew()
+        except (sqlite3.Error, OSError):
+            if self._own is not None:
+                raise
+            self._own = tempfile.TemporaryDirectory(prefix="safeai-search-")
+            self._path = Path(self._own.name) / FILE
+            return self._anew()
 
     def _opened(self) -> tuple[int, str] | None:
         """Where the index that is there ends; ``None`` where there is none of this log."""

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from safeai_git import __version__
 from safeai_git.core.canonical import JSON
-from safeai_git.core.errors import SafeAIError
+from safeai_git.core.errors import FormatError, LogProofInvalid, SafeAIError
+from safeai_git.core.log.checkpoint import open_checkpoint
 from safeai_git.core.log.entry import Draft
+from safeai_git.core.log.merkle import root
 from safeai_git.governor.audit_log import AuditLog
 from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.stores.file import RESERVE, FileStore, Identity
@@ -65,10 +67,46 @@ def open_file_log(
 
 
 def start_log(store: Store, signer: LogSigner, **options: object) -> AuditLog:
-    """Start a log on an open store; its options are those of `AuditLog`."""
+    """Start a log on an open store; its options are those of `AuditLog`.
+
+    Raises:
+        LogProofInvalid: The newest checkpoint of the store is not signed with the log's key, or is over other entries:
+            whoever can write there wrote without it.
+        StorageError: The store cannot be written.
+        CouldNotDecide: The checkpoint could not be signed.
+    """
     log = AuditLog(store, signer, **options)  # type: ignore[arg-type]
-    log.start([] if store.size else [start_entry(signer)])
+    try:
+        _hold_against_checkpoint(store, signer)
+        log.start([] if store.size else [start_entry(signer)])
+    except BaseException:
+        store.close()
+        raise
     return log
+
+
+def _hold_against_checkpoint(store: Store, signer: LogSigner) -> None:
+    """Before anything is signed over what a store holds: does it lead to what was signed before?"""
+    note = store.published
+    if note is None:
+        return
+    try:
+        newest = open_checkpoint(note, signer.origin, signer.keys, verify).checkpoint
+    except FormatError as error:
+        raise LogProofInvalid(
+            f"the log's newest checkpoint is none: {error.message}", hint=_UNTOUCHED
+        ) from None
+    except LogProofInvalid as error:
+        raise LogProofInvalid(error.message, hint=_UNTOUCHED) from None
+    if newest.size > store.size or root(newest.size, store.node) != newest.root:
+        raise LogProofInvalid(
+            f"the log {signer.origin} holds {store.size} entries that do not lead to its newest checkpoint, over "
+            f"{newest.size}: it was rolled back or written anew\n{note.decode()}",
+            hint=_UNTOUCHED,
+        )
+
+
+_UNTOUCHED = "nothing was changed or signed; compare it with a checkpoint that was kept elsewhere"
 
 
 def _first(store: FileStore, size: int, signer: LogSigner) -> list[Draft]:
