@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tools_governor import Governor
 from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, leaves, nodes_of, root_of
 
 from safeai_git.audit_proofs import export_tiles
@@ -26,8 +27,10 @@ from safeai_git.core.log.merkle import (
 )
 from safeai_git.core.log.proof import LogProof
 from safeai_git.governor.log_signer import LogSigner
+from safeai_git.governor.open_log import open_file_log
 from safeai_git.governor.stores.file import FileStore, Identity
 from safeai_git.keys.ed25519 import verify
+from safeai_git.keys.signer import load_signer
 
 FOREIGN = Path(__file__).parent / "foreign"
 SIZES = [1, 255, 256, 257, 1000, 70_000]
@@ -131,6 +134,31 @@ def test_gos_reader_accepts_the_log(
     )
     assert found["Size"] == size
     assert found["Entries"] >= min(size, 1000)
+
+
+def test_gos_reader_accepts_a_running_governor(go_judge: Path, tmp_path: Path) -> None:
+    """Over HTTP, at each of the sizes; a Governor's own log begins with two entries."""
+    governor = Governor(tmp_path / "governor")
+    with governor:
+        first = json.loads((governor.folder / "audit.log").read_bytes().split(b"\n")[0])["data"]
+        governor.stop()
+    signer = LogSigner(first["origin"], [load_signer(governor.folder / "keys" / "ed25519.default.sk")])
+    for size in (2, *SIZES[1:]):
+        log = open_file_log(governor.folder, signer, reserve=0, most_waiting=100_000)
+        there = log.store.size
+        log.submit([Draft.of_data("incident", f"n{at}", {"n": at}) for at in range(there, size)]).wait()
+        log.close()
+        with governor:
+            question = {
+                "folder": f"{governor.url}/log",
+                "token": governor.token("log:read"),
+                "vkey": first["keys"][0],
+                "every": 1 if size <= 1000 else 3701,
+            }
+            found = ask(go_judge, question)
+            governor.stop()
+        assert found["Size"] == size
+        assert found["Entries"] >= min(size, 180)
 
 
 def test_gos_reader_refuses_a_log_that_was_changed(

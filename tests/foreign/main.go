@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +20,8 @@ import (
 )
 
 type question struct {
-	Folder      string        // static tiles; empty when only Cases are asked
+	Folder      string        // static tiles, or the address that serves them; empty when only Cases are asked
+	Token       string        // to be sent to that address
 	Vkey        string        // the log's verifier key
 	Every       int64         // prove every so many-th entry
 	Consistency []consistency // proofs of ours from older sizes
@@ -61,13 +64,37 @@ func (f files) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	var all [][]byte
 	for _, tile := range tiles {
 		path := strings.Replace(tile.Path(), "tile/8/", "tile/", 1)
-		data, err := os.ReadFile(filepath.Join(string(f), path))
+		data, err := get(string(f), path)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, data)
 	}
 	return all, nil
+}
+
+var token string
+
+// get reads one of the log's files, from a folder or over HTTP.
+func get(place, path string) ([]byte, error) {
+	if !strings.HasPrefix(place, "http://") {
+		return os.ReadFile(filepath.Join(place, path))
+	}
+	request, err := http.NewRequest("GET", place+"/"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(response.Body, 1<<25))
+	if err == nil && response.StatusCode != 200 {
+		err = fmt.Errorf("%s: %s: %s", path, response.Status, data)
+	}
+	return data, err
 }
 
 func hashOf(data []byte) (h tlog.Hash) {
@@ -86,7 +113,7 @@ func bundle(folder string, n, size int64) ([][]byte, error) {
 	width := min(size-n*256, 256)
 	tile := tlog.Tile{H: 8, L: -1, N: n, W: int(width)}
 	path := strings.Replace(tile.Path(), "tile/8/data/", "tile/entries/", 1)
-	data, err := os.ReadFile(filepath.Join(folder, path))
+	data, err := get(folder, path)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +130,7 @@ func bundle(folder string, n, size int64) ([][]byte, error) {
 }
 
 func read(q question) (answer, error) {
-	text, err := os.ReadFile(filepath.Join(q.Folder, "checkpoint"))
+	text, err := get(q.Folder, "checkpoint")
 	if err != nil {
 		return answer{}, err
 	}
@@ -193,6 +220,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
+	token = q.Token
 	var found answer
 	if q.Folder != "" {
 		var err error
