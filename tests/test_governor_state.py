@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from safeai_git.governor.open_log import open_file_log, start_log
 from safeai_git.governor.policies import LARGEST_TEXT, PolicyTooLong
 from safeai_git.governor.records import Conflicting, NotAllowed, Records
 from safeai_git.governor.stores.memory import MemoryStore
-from safeai_git.governor.stores.port import Barred, LogFailed
+from safeai_git.governor.stores.port import Appended, Barred, LogAway, LogFailed
 from safeai_git.keys.ed25519 import verify
 from safeai_git.keys.key_list import open_keys
 from safeai_git.keys.keyring import Keyring
@@ -446,6 +446,35 @@ def test_engaging_works_though_the_log_takes_nothing(tmp_path: Path) -> None:
         with pytest.raises(LogFailed):
             governor.switches.release(GLOBAL, reason="mended", by="anna")
         assert governor.switches.active
+
+
+class Refusing(MemoryStore):
+    """A store that can be told to take nothing."""
+
+    refuses = False
+
+    def append(self, drafts: Sequence[Draft], now: int) -> Appended:
+        if self.refuses:
+            raise LogAway("the database does not answer")
+        return super().append(drafts, now)
+
+
+def test_what_never_got_onto_the_log_is_lifted_by_a_release_that_did() -> None:
+    store, clock = Refusing(), Clock()
+    with parts(lambda: start_log(store, SIGNER, now=clock), clock) as governor:
+        store.refuses = True
+        with pytest.raises(LogAway):
+            governor.switches.engage(GLOBAL, reason="a leak", by="maria")
+        store.refuses = False
+        assert governor.switches.active
+        clock.now += 1
+        governor.switches.engage(GLOBAL, reason="a leak", by="maria")
+        # As another replica writes it, which knows nothing of the first.
+        clock.now += 1
+        event = SwitchEvent(False, GLOBAL, "mended", "anna", int(clock.now))
+        governor.log.append(Draft.of_data("killswitch", "other", json.loads(event.format())))
+        governor.records.follower.catch_up()
+        assert not governor.switches.active
 
 
 def test_an_event_that_cannot_be_read_stops_everything(governor: Parts) -> None:

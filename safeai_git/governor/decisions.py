@@ -45,7 +45,10 @@ MOST_COMMITS = 250
 """Commits of one change."""
 
 DEADLINE_SECONDS = 60.0
-"""For reading and judging, without replays."""
+"""For reading and judging a change."""
+
+REPLAY_SECONDS = 840.0
+"""What is allowed on top where checks are replayed; each has its own limits, too."""
 
 _MOST_FINDINGS = 1_000
 _LONGEST_CLAIM = 256
@@ -226,7 +229,7 @@ class DecisionService:
             evaluate_expression=evaluate_expression,
             kill_switch=state,
             replayer=Replayer(repository, environ={}) if self._replay else None,
-            deadline=Deadline(DEADLINE_SECONDS),
+            deadline=Deadline(DEADLINE_SECONDS + (REPLAY_SECONDS if self._replay else 0)),
         )
         return list(gate.range(base, head))
 

@@ -69,8 +69,11 @@ class KillSwitchService:
 
     def switches(self) -> Switches:
         """The switches as they are known here, those included that the log does not hold yet."""
-        switches = self._records.state.switches()
+        state = self._records.state
+        switches = state.switches()
         with self._lock:
+            # A release that is on the log lifts what never got there as well, by whichever replica it came.
+            self._pending = [one for one in self._pending if state.released(one.scope) < one.time]
             for event in self._pending:
                 switches.apply(event)
         return switches
@@ -89,7 +92,8 @@ class KillSwitchService:
 
         Raises:
             WrongUse: The reason, the name or the expiry cannot be.
-            StorageError: The log cannot take it. Here it is engaged nevertheless, until a restart or a release.
+            StorageError: The log cannot take it. Here it is engaged nevertheless, until a restart, or until it is
+                released on the log.
         """
         event = SwitchEvent(True, scope, reason, by, self._now(), expires)
         self._remember(event)

@@ -71,6 +71,7 @@ class LiveState:
         self.unreadable = 0
         self._policy: LoggedPolicy | None = None
         self._switches = Switches()
+        self._released: dict[Scope, int] = {}
         self._lock = threading.Lock()
         self._size = 0
         self._changed = 0
@@ -95,6 +96,10 @@ class LiveState:
         with self._lock:
             return self._switches.copy()
 
+    def released(self, scope: Scope) -> int:
+        """When a switch was released last, by the log, in Unix time; 0 for never."""
+        return self._released.get(scope, 0)
+
     def take(self, first: int, lines: Sequence[bytes]) -> None:
         """Take entries in; see `follower.Follows`."""
         for index, line in enumerate(lines, first):
@@ -112,7 +117,10 @@ class LiveState:
             if kind == "keychange":
                 self.keys.apply(index, seconds, data)
             elif kind == "killswitch":
-                self._switches.apply(SwitchEvent.parse(canonical.dumps(data)))
+                event = SwitchEvent.parse(canonical.dumps(data))
+                self._switches.apply(event)
+                if not event.engage:
+                    self._released[event.scope] = event.time
             else:
                 self._take_policy(index, data)
         except FormatError:
