@@ -37,6 +37,8 @@ DOORS = {
     "cel": ("core/expressions.py",),
     "rfc8785": ("core/canonical.py",),
     "cryptography": ("keys/",),
+    "boto3": ("keys/awskms.py",),
+    "botocore": ("keys/awskms.py",),
     "bcrypt": (),
     "typer": ("cli.py", "cli_evidence.py", "cli_options.py", "admin.py"),
     "click": (),

@@ -1,31 +1,22 @@
-"""The client's only socket: asks a Governor, within a time, and believes nothing of the answer's size or form.
+"""Asks a Governor, within a time, and believes nothing of the answer's size or form.
 
-No redirect is followed, so that a token goes to the configured address alone. Each exchange runs in a thread of its own
-and is left behind when its time is up: a name server, a handshake or an answer that comes a byte at a time cannot hold a
-hook. What an answer claims is checked by whoever asked.
+What an answer claims is checked by whoever asked; how it is brought, `client.web` says.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import ssl
-import threading
-import time
-import urllib.error
-import urllib.request
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
+from safeai_git.client.web import exchange, may_have_a_token, tls
 from safeai_git.core.display import safe_text
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, GovernorUnavailable, WrongUse
 from safeai_git.core.log.proof import LogProof
 
-LARGEST_ANSWER = 16 * 1024 * 1024
 MOST_AT_ONCE = 100
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes of one batch of envelopes; a Governor takes 8 MiB by default."""
@@ -49,15 +40,7 @@ class Address:
     certificate: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.url)
-            local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-            good = bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and local))
-            good = good and not (parts.username or parts.password or parts.query or parts.fragment)
-            good = good and parts.port != 0
-        except ValueError:
-            good = False
-        if not good:
+        if not may_have_a_token(self.url):
             raise WrongUse(
                 f"the Governor's address cannot be {safe_text(self.url[:200])}",
                 hint="write https://HOST, without user, query or fragment; http:// only for this machine itself",
@@ -87,11 +70,6 @@ class Refused:
 
     word: str
     detail: str
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
 
 
 class GovernorClient:
@@ -135,34 +113,6 @@ class GovernorClient:
         raise FormatError("the Governor answered a question for a proof with something else")
 
     def _json(self, method: str, path: str, body: bytes | None) -> Any:
-        answer = self._in_time(method, path, body)
-        try:
-            return json.loads(answer)
-        except (ValueError, RecursionError):
-            raise FormatError("the Governor's answer is no JSON") from None
-
-    def _in_time(self, method: str, path: str, body: bytes | None) -> bytes:
-        """Ask in a thread that nobody waits for longer than the time allowed."""
-        found: list[bytes | Exception] = []
-
-        def ask() -> None:
-            try:
-                found.append(self._ask(method, path, body))
-            except Exception as error:  # noqa: BLE001 - handed to the thread that waits
-                found.append(error)
-
-        thread = threading.Thread(target=ask, name="governor", daemon=True)
-        thread.start()
-        thread.join(self._seconds)
-        if not found:
-            raise GovernorUnavailable(
-                f"the Governor {self._shown} did not answer within {self._seconds:g} seconds", hint=_LATER
-            )
-        if isinstance(found[0], Exception):
-            raise found[0]
-        return found[0]
-
-    def _ask(self, method: str, path: str, body: bytes | None) -> bytes:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "safeai-git",
@@ -170,39 +120,27 @@ class GovernorClient:
         }
         if self._address.token:
             headers["Authorization"] = f"Bearer {self._address.token}"
-        request = urllib.request.Request(  # noqa: S310 - `Address` takes https and loopback http only
-            self._address.url.rstrip("/") + path, body, headers, method=method
-        )
-        until = time.monotonic() + self._seconds
+        certificate = self._address.certificate
+        context = tls(certificate=certificate) if certificate is not None else None
+        url = self._address.url.rstrip("/") + path
         try:
-            with self._opener().open(request, timeout=self._seconds) as answer:
-                return _read(answer, until)
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._refusal(error.code, _read(error, until)) from None
-        except OSError as error:
-            reason = getattr(error, "reason", None) or error
+            answer = exchange(method, url, body, headers, seconds=self._seconds, context=context)
+        except TimeoutError:
             raise GovernorUnavailable(
-                f"the Governor {self._shown} cannot be reached: {safe_text(str(reason)[:200])}", hint=_LATER
+                f"the Governor {self._shown} did not answer within {self._seconds:g} seconds", hint=_LATER
             ) from None
-        except (http.client.HTTPException, ValueError) as error:
-            raise FormatError(
-                f"the Governor {self._shown} does not speak HTTP: {safe_text(str(error)[:200])}"
+        except OSError as error:
+            raise GovernorUnavailable(
+                f"the Governor {self._shown} cannot be reached: {error}", hint=_LATER
             ) from None
-
-    def _opener(self) -> urllib.request.OpenerDirector:
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-        if self._address.url.startswith("https"):
-            context = ssl.create_default_context()
-            if self._address.certificate is not None:
-                try:
-                    context.load_cert_chain(*self._address.certificate)
-                except (OSError, ssl.SSLError) as error:
-                    raise WrongUse(f"the client certificate cannot be used: {error}") from None
-            handlers.append(urllib.request.HTTPSHandler(context=context))
-        else:
-            handlers.append(urllib.request.ProxyHandler({}))
-        return urllib.request.build_opener(*handlers)
+        except FormatError as error:
+            raise FormatError(f"the Governor {self._shown}: {error.message}") from None
+        if not 200 <= answer.status < 300:
+            raise self._refusal(answer.status, answer.body)
+        try:
+            return json.loads(answer.body)
+        except (ValueError, RecursionError):
+            raise FormatError("the Governor's answer is no JSON") from None
 
     def _refusal(self, status: int, body: bytes) -> Exception:
         word, detail = _problem(body)
@@ -221,18 +159,6 @@ class GovernorClient:
 
 
 _LATER = "the verdicts stay in the spool; 'safeai-git push' delivers them"
-
-
-def _read(answer: Any, until: float) -> bytes:
-    parts, size = [], 0
-    while chunk := answer.read1(65_536) if hasattr(answer, "read1") else answer.read(65_536):
-        size += len(chunk)
-        if size > LARGEST_ANSWER:
-            raise FormatError(f"the Governor's answer is longer than {LARGEST_ANSWER:,} bytes")
-        if time.monotonic() > until:
-            raise TimeoutError("the answer took too long")
-        parts.append(chunk)
-    return b"".join(parts)
 
 
 def _problem(body: bytes) -> tuple[str, str]:

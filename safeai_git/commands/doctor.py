@@ -148,8 +148,8 @@ def _key(session: Session) -> list[Examined]:
     answer = trust.keyring.trusts(signer.key_id, "safeai-verdict", int(time.time()))
     refusal = getattr(answer, "message", "")
     if refusal:
-        return [Examined("key", "warn", f"{session.key_path()}: its verdicts do not count here: {refusal}")]
-    return [Examined("key", "ok", f"{session.key_path()}, {signer.key_id}, trusted for verdicts")]
+        return [Examined("key", "warn", f"{session.key_place()}: its verdicts do not count here: {refusal}")]
+    return [Examined("key", "ok", f"{session.key_place()}, {signer.key_id}, trusted for verdicts")]
 
 
 def _verdicts(session: Session) -> list[Examined]:

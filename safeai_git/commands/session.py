@@ -19,7 +19,7 @@ from safeai_git.gate import Deadline, Gate
 from safeai_git.git.reader import Origin
 from safeai_git.git.repository import Repository, discover
 from safeai_git.keys.port import Signer
-from safeai_git.keys.signer import load_signer
+from safeai_git.keys.signer import is_reference, load_signer, open_signer
 from safeai_git.organisation import organisation_policy
 from safeai_git.policy_vm import evaluate_expression
 from safeai_git.replay import Replayer
@@ -159,13 +159,16 @@ class Session:
         """Whether a boolean of the git configuration says no."""
         return self.repository.config(key).lower() in ("false", "no", "off", "0")
 
-    def key_path(self) -> Path | None:
-        """The private key to sign with: ``SAFEAI_KEY``, ``git config safeai.key``, or the default place if it is there."""
+    def key_place(self) -> str:
+        """Where the private key to sign with is: a file, or a reference to one that somebody else keeps.
+
+        ``SAFEAI_KEY``, ``git config safeai.key``, or the default place if it is there; empty for none.
+        """
         named = self.environ.get(KEY_VARIABLE) or self.repository.config("safeai.key")
         if named:
-            return Path(named).expanduser()
+            return named if is_reference(named) else str(Path(named).expanduser())
         default = default_key_folder(self.environ) / "ed25519.default.sk"
-        return default if default.exists() else None
+        return str(default) if default.exists() else ""
 
     def signer(self) -> Signer | None:
         """The key to sign with; ``None`` when none is configured.
@@ -173,8 +176,8 @@ class Session:
         Raises:
             KeyUnusable: One is configured and cannot be used.
         """
-        path = self.key_path()
-        return None if path is None else self._load(path)
+        place = self.key_place()
+        return self._load(place) if place else None
 
     def need_signer(self) -> Signer:
         """The key to sign with.
@@ -184,23 +187,25 @@ class Session:
         """
         return self._load(self.need_key())
 
-    def need_key(self) -> Path:
-        """The private key's file, unread: long work should not begin when nothing can be signed at its end.
+    def need_key(self) -> str:
+        """Where the private key is, unread: long work should not begin when nothing can be signed at its end.
 
         Raises:
             KeyUnusable: None is configured.
         """
-        path = self.key_path()
-        if path is None:
+        place = self.key_place()
+        if not place:
             raise KeyUnusable(
                 "there is no key to sign with",
                 hint="make one with 'safeai-git keys generate', or point SAFEAI_KEY at an ssh-ed25519 private key",
             )
-        return path
+        return place
 
-    def _load(self, path: Path) -> Signer:
+    def _load(self, place: str) -> Signer:
+        if is_reference(place):
+            return open_signer(place, self.environ)
         passphrase = self.environ.get(PASSPHRASE_VARIABLE)
-        return load_signer(path, passphrase.encode() if passphrase else None)
+        return load_signer(Path(place), passphrase.encode() if passphrase else None)
 
 
 def default_key_folder(environ: Mapping[str, str]) -> Path:

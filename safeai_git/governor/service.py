@@ -20,7 +20,7 @@ from safeai_git.governor.services import Services
 from safeai_git.governor.settings import Settings
 from safeai_git.governor.stores.port import LogFailed
 from safeai_git.keys.port import Signer
-from safeai_git.keys.signer import load_signer
+from safeai_git.keys.signer import is_reference, load_signer, open_signer
 
 LEAST_FREE = 64 * 1024 * 1024
 """Bytes of free space in the data folder below which a Governor says that it is not ready."""
@@ -103,6 +103,8 @@ def open_governor(settings: Settings, *, on_failure: Callable[[LogFailed], None]
 
 
 def _signer(settings: Settings) -> Signer:
+    if is_reference(settings.key_id):
+        return open_signer(settings.key_id, os.environ)
     path = settings.data_dir / "keys" / f"ed25519.{settings.key_id}.sk"
     if not path.exists():
         raise KeyUnusable(

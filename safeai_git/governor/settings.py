@@ -117,7 +117,13 @@ VARIABLES: tuple[Variable, ...] = (
         str,
     ),
     Variable("SAFEAI_PORT", "port", "TCP port.", "8000", _number(0, 65_535)),
-    Variable("SAFEAI_KEY_ID", "key_id", "Name of the signing key in DATA_DIR/keys.", "default", str),
+    Variable(
+        "SAFEAI_KEY_ID",
+        "key_id",
+        "Name of the signing key in DATA_DIR/keys, or a reference: vault://MOUNT/NAME?version=N, awskms:///KEY.",
+        "default",
+        str,
+    ),
     Variable(
         "SAFEAI_LOG_ORIGIN",
         "log_origin",
