@@ -8,6 +8,7 @@ an envelope once, and a receipt that stands in the notes stays as it is.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ from safeai_git.git.notes import Notes
 from safeai_git.git.repository import Repository
 from safeai_git.keys.ed25519 import verify
 from safeai_git.organisation import state_folder
+
+if sys.platform != "win32":
+    import fcntl
 
 URL_VARIABLE, URL_KEY = "SAFEAI_GOVERNOR", "safeai.governor"
 LOG_KEY_VARIABLE, LOG_KEY_KEY = "SAFEAI_GOVERNOR_KEY", "safeai.governorKey"
@@ -243,10 +247,8 @@ def _alone(path: Path) -> Iterator[bool]:
 
 
 def _locked(descriptor: int) -> bool:
-    try:
-        import fcntl  # noqa: PLC0415 - not there on Windows, where two deliveries at once do no more harm than work twice
-    except ImportError:
-        return True
+    if sys.platform == "win32":
+        return True  # there two deliveries at once do no more harm than work twice
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

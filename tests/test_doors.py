@@ -28,7 +28,7 @@ DOORS = {
     "http": ("client/",),
     "urllib.request": ("client/", "governor/auth/jwks.py"),
     "urllib.error": ("client/", "governor/auth/jwks.py"),
-    "asyncio": (),
+    "asyncio": ("governor/http/",),
     "requests": (),
     "httpx": (),
     "yaml": ("policyfile.py",),

