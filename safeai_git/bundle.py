@@ -17,15 +17,11 @@ from safeai_git.approvals import counted
 from safeai_git.core import canonical
 from safeai_git.core.bundle import Bundle, GitObject, object_name
 from safeai_git.core.canonical import JSON
-from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, LogProofInvalid, PolicyError
-from safeai_git.core.log.checkpoint import Checkpoint
-from safeai_git.core.log.entry import Entry, completed
-from safeai_git.core.log.merkle import leaf_hash
-from safeai_git.core.log.note import Note, NoteKey
-from safeai_git.core.log.proof import LogProof, verify_proof
+from safeai_git.core.log.note import NoteKey
 from safeai_git.core.objects import Commit, TreeEntry, parse_commit, parse_tree
 from safeai_git.core.policy import Policy, PolicyStack
+from safeai_git.core.receipt import check_receipt
 from safeai_git.core.verdict import Claim, parse_statement
 from safeai_git.git.reader import Origin, who_wrote
 from safeai_git.keys.ed25519 import verify as verify_signature
@@ -89,7 +85,7 @@ class Demands:
         commit: The commit that it must be about; empty for any.
         policy: The policy that the verdict must have been made under; ``None`` for that of the commit's history.
         report: Whether the full report has to be there.
-        log_keys: Keys of a log that must hold the verdict and each approval; empty to ask for no log.
+        log_keys: Keys of the one log that must hold the verdict and each approval; empty to ask for no log.
     """
 
     commit: str = ""
@@ -316,22 +312,10 @@ class _Case:
         for digest, envelope in sorted(envelopes.items()):
             if digest not in there:
                 raise _RefusedPart(f"there is none for the envelope {digest[:16]}")
-            told.append(self._in_log(LogProof.parse(there[digest].proof.encode()), envelope))
+            logged = check_receipt(there[digest], envelope, self.demands.log_keys, verify_signature)
+            size, origin = logged.checkpoint.checkpoint.size, self.demands.log_keys[0].name
+            told.append(f"entry {logged.index} of {size} in {origin}, {logged.time}")
         return "; ".join(told)
-
-    def _in_log(self, proof: LogProof, envelope: Envelope) -> str:
-        if proof.extra is None:
-            raise _RefusedPart("a receipt does not say how the entry begins")
-        line = completed(proof.extra, envelope.format())
-        entry = Entry.parse(line)
-        if entry.kind != parse_statement(envelope.untrusted_payload).kind or entry.member != "env":
-            raise _RefusedPart(f"the log's entry {proof.index} is not about this envelope")
-        origin = Checkpoint.parse(Note.parse(proof.checkpoint).text).origin
-        keys = [key for key in self.demands.log_keys if key.name == origin]
-        if not keys:
-            raise _RefusedPart(f"the log {origin[:120]!a} is none that a key was named of")
-        opened = verify_proof(proof, leaf_hash(line), origin, keys, verify_signature)
-        return f"entry {proof.index} of {opened.checkpoint.size} in {origin}, {entry.time}"
 
 
 def _dicts(value: JSON) -> list[dict[str, JSON]]:

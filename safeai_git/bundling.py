@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from safeai_git.agents import catalogue
 from safeai_git.approvals import counted
 from safeai_git.bundle import FARTHEST_POLICY, policy_entry
-from safeai_git.core.bundle import Bundle, GitObject, PolicyText, Receipt
+from safeai_git.core.bundle import Bundle, GitObject, PolicyText
 from safeai_git.core.canonical import JSON
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, LogProofInvalid, RepositoryError
@@ -20,6 +20,8 @@ from safeai_git.core.log.merkle import leaf_hash, verify_inclusion
 from safeai_git.core.log.note import Note
 from safeai_git.core.log.proof import LogProof
 from safeai_git.core.objects import Commit, parse_commit
+from safeai_git.core.receipt import START as RECEIPT
+from safeai_git.core.receipt import Receipt
 from safeai_git.core.verdict import parse_statement
 from safeai_git.gate import starting_point
 from safeai_git.git.notes import Notes
@@ -51,7 +53,7 @@ def make(
         organisation: The text of the organisation's policy, if `trust` has one.
         explicit: The text of the policy file that judges in place of the repository's, if `trust` has one.
         report: Gives a full report by its digest; ``None`` leaves it out.
-        receipts: What logs said; those that are not about these envelopes are left out.
+        receipts: What logs said, beside what the notes hold; those that are not about these envelopes are left out.
 
     Raises:
         RepositoryError: No verdict of a trusted key is there.
@@ -81,8 +83,9 @@ def make(
         and found.claim.decision == "review"
         and counted([one.format()], base_tree, commit.tree, root, keys=first.keyring, now=now)
     ]
+    kept = {one.envelope: one for one in map(_kept, reversed(lines)) if one is not None}
     proofs = list(receipts)
-    proven = ((one.digest, _receipt(one, proofs)) for one in (found.envelope, *approvals))
+    proven = (kept.get(one.digest) or _receipt(one, proofs) for one in (found.envelope, *approvals))
     text = explicit if explicit is not None else _text_at(repository, at)
     where = "" if explicit is not None else at
     return Bundle(
@@ -92,7 +95,7 @@ def make(
         verdict=found.envelope,
         approvals=tuple(approvals),
         report=report(found.claim.data["predicate"]["report"]["sha256"]),
-        receipts=tuple(Receipt(digest, proof) for digest, proof in proven if proof),
+        receipts=tuple(one for one in proven if one is not None),
     )
 
 
@@ -118,8 +121,15 @@ def _approval(line: bytes) -> Envelope | None:
         return None
 
 
-def _receipt(envelope: Envelope, proofs: Iterable[LogProof]) -> str:
-    """The receipt that is about an envelope, as text; empty when there is none. Whose log it is, is not asked here."""
+def _kept(line: bytes) -> Receipt | None:
+    try:
+        return Receipt.parse(line) if line.startswith(RECEIPT) else None
+    except FormatError:
+        return None
+
+
+def _receipt(envelope: Envelope, proofs: Iterable[LogProof]) -> Receipt | None:
+    """The receipt that is about an envelope, if one is. Whose log it is, is not asked here."""
     for proof in proofs:
         try:
             leaf = leaf_hash(completed(proof.extra or b"", envelope.format()))
@@ -127,8 +137,8 @@ def _receipt(envelope: Envelope, proofs: Iterable[LogProof]) -> str:
             verify_inclusion(leaf, proof.index, checkpoint.size, proof.path, checkpoint.root)
         except (FormatError, LogProofInvalid):
             continue
-        return proof.format().decode()
-    return ""
+        return Receipt(envelope.digest, proof)
+    return None
 
 
 def _text_at(repository: Repository, commit: str) -> bytes | None:

@@ -15,6 +15,7 @@ from safeai_git.cli_options import (
     AgainOption,
     AgentOption,
     AtOption,
+    EvidenceOption,
     Format,
     FormatOption,
     JobsOption,
@@ -243,6 +244,7 @@ def ci(
     fail_on: Annotated[
         str, typer.Option("--fail-on", metavar="DECISION", help="review (default) or deny: what ends with 1.")
     ] = "review",
+    evidence: EvidenceOption = None,
     jobs: JobsOption = 1,
     policy: PolicyOption = None,
     report: ReportOption = None,
@@ -257,7 +259,7 @@ def ci(
 
     session = _session(output_format)
     reports = Reports.parse(report or ())
-    request = command.Request(mode, base, head, policy, replay, fetch, push, fail_on, reports, jobs)
+    request = command.Request(mode, base, head, policy, replay, fetch, push, fail_on, reports, jobs, evidence)
     _end(session, lambda: command.run(session, request))
 
 

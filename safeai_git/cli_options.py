@@ -65,3 +65,12 @@ AgainOption = Annotated[
         help="Replay what a verdict claims (of a commit, or in a file), and compare.",
     ),
 ]
+EvidenceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--evidence",
+        metavar="FILE",
+        help="Take what was replayed from the JSON report of an earlier job; run nothing of the change.",
+        readable=False,
+    ),
+]

@@ -23,6 +23,7 @@ from safeai_git.git.history import recomputed_merge
 from safeai_git.git.reader import Origin, ProposalReader
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
+from safeai_git.recorded import RecordedEvidence
 from safeai_git.replay import Replayer
 from safeai_git.trust import Trust, TrustReader
 
@@ -81,7 +82,7 @@ class Gate:
         origin: What is known of the change besides its objects.
         version: Of safeai-git, for the verdict.
         now: Seconds since 1970.
-        replayer: Replays checks; without one, checks that the policy asks for count as not replayed.
+        replayer: Replays checks, or knows what an earlier job saw; without one, checks that the policy asks for count as not replayed.
         kill_switch: Its state as it is known here, or what tells it for an agent.
         evaluate_expression: The policy VM.
         deadline: When to give up; replays have limits of their own and do not count.
@@ -97,7 +98,7 @@ class Gate:
         now: Callable[[], float],
         evaluate_expression: Callable[[str, Mapping[str, object]], bool],
         kill_switch: KillSwitch | Callable[[str], KillSwitch],
-        replayer: Replayer | None = None,
+        replayer: Replayer | RecordedEvidence | None = None,
         deadline: Deadline | None = None,
     ) -> None:
         self.repository = repository

@@ -28,8 +28,12 @@ from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError
 from safeai_git.core.log.entry import Draft
 from safeai_git.core.log.note import ED25519, NoteKey
+from safeai_git.core.log.proof import LogProof
 from safeai_git.core.publickey import format_openssh
+from safeai_git.core.receipt import Receipt as Kept
 from safeai_git.core.verdict import parse_statement
+from safeai_git.git.notes import Notes
+from safeai_git.git.repository import discover
 from safeai_git.governor.audit_log import Receipt
 from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.open_log import open_file_log
@@ -150,6 +154,18 @@ def test_it_is_proven_without_the_repository(evidence: Evidence) -> None:
     text = evidence.verify("--bundle", str(evidence.bundles[0])).out
     assert text.startswith(f"ALLOW bundle about commit {evidence.commits[0]} in test/repository\n")
     assert "receipts: 2, not checked: no key of a log was named" in text
+
+
+def test_receipts_come_along_from_the_notes(evidence: Evidence, tmp_path: Path) -> None:
+    """As ``safeai-git push`` keeps them: a line beside the envelope."""
+    notes = Notes(discover(evidence.repo.path, evidence.repo.environment))
+    for file in evidence.logged.iterdir():
+        line = Kept(file.name, LogProof.parse(file.read_bytes())).format()
+        for name in evidence.commits:
+            notes.add(evidence.repo.git("rev-parse", f"{name}^{{tree}}"), [line])
+    again = tmp_path / "again.json"
+    assert evidence.repo.safeai("bundle", evidence.commits[0], "-o", str(again)).code == 0
+    assert again.read_bytes() == evidence.bundles[0].read_bytes()
 
 
 def test_equal_evidence_gives_equal_bytes(evidence: Evidence, tmp_path: Path) -> None:

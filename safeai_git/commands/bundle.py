@@ -140,9 +140,10 @@ def verify(session: Session, file: Path, trusted: Trusted) -> int:
     policy = None
     if trusted.policy is not None:
         policy = load(_file(trusted.policy, LARGEST_POLICY, "the policy"), str(trusted.policy))
-    demands = Demands(
-        trusted.commit, policy, trusted.report, tuple(NoteKey.parse(one) for one in trusted.log_keys)
-    )
+    log_keys = tuple(NoteKey.parse(one) for one in trusted.log_keys)
+    if len({one.name for one in log_keys}) > 1:
+        raise WrongUse("the keys of --log-key belong to different logs", hint="name the keys of one log")
+    demands = Demands(trusted.commit, policy, trusted.report, log_keys)
     parsed = Bundle.parse(_file(file, LARGEST_BUNDLE, "the bundle"))
     found = examine(parsed, keys, demands, now=time.time())
     _tell(session, found)

@@ -6,7 +6,8 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,14 @@ from safeai_git.core.errors import (
     StorageError,
     WrongUse,
 )
+from safeai_git.core.receipt import START as RECEIPT
+from safeai_git.core.receipt import Receipt
 from safeai_git.files import read_bounded
 from safeai_git.gate import Judgement, worst
 from safeai_git.git.history import merge_bases
+from safeai_git.git.notes import Notes
 from safeai_git.git.notes_transport import fetch_history, fetch_notes, push_notes
+from safeai_git.recorded import RecordedEvidence
 from safeai_git.report import data, text
 from safeai_git.verify import CommitResult, Verifier
 
@@ -50,6 +55,7 @@ class Request:
         push: Whether verdicts are pushed there.
         fail_on: ``review`` or ``deny``: what ends with 1.
         reports: See `Reports`.
+        evidence: The report of the job that replayed; nothing is replayed here then.
         jobs: How many checks are replayed at one time.
     """
 
@@ -63,6 +69,7 @@ class Request:
     fail_on: str
     reports: Reports
     jobs: int = 1
+    evidence: Path | None = None
 
 
 def run(session: Session, request: Request) -> int:
@@ -100,7 +107,11 @@ def _judge(session: Session, request: Request) -> Found:
     if request.mode in ("check", "both"):
         replay = request.replay and not change.only_data
         gate = session.gate(
-            branch=change.branch, policy_file=request.policy, replay=replay, jobs=request.jobs
+            branch=change.branch,
+            policy_file=request.policy,
+            replay=replay,
+            jobs=request.jobs,
+            recorded=RecordedEvidence(request.evidence) if request.evidence else None,
         )
         judged = list(gate.range(base, head))
         for one in judged:
@@ -136,8 +147,23 @@ def _judge(session: Session, request: Request) -> Found:
         ("verified", count(len(results), "commit")),
         ("signed", count(len(signed), "verdict")),
     ]
+    if index := _receipt_index(session, judged, signed):
+        facts.append(("receipt-index", index))
     title = f"{change.event.replace('_', ' ')} on {change.target or change.branch or 'this repository'}"
     return Found(title, decision, judged, results, facts)
+
+
+def _receipt_index(session: Session, judged: Sequence[Judgement], signed: Sequence[str]) -> str:
+    """Where the Governor's log holds the last of the verdicts that were signed here; empty where it does not yet."""
+    notes = Notes(session.repository)
+    found = [-1]
+    for tree in {one.verdict.proposal.tree for one in judged} if signed else ():
+        for line in notes.lines(tree):
+            if line.startswith(RECEIPT):
+                with suppress(FormatError):
+                    receipt = Receipt.parse(line)
+                    found += [receipt.proof.index] if receipt.envelope in signed else []
+    return str(max(found)) if max(found) >= 0 else ""
 
 
 def _bring(session: Session, change: ci.Change, remote: str) -> None:
@@ -220,6 +246,7 @@ def _report(session: Session, request: Request, found: Found) -> None:
             "findings": str(len(remarks(found))),
             "base": facts.get("base", ""),
             "head": facts.get("head", ""),
+            "receipt-index": facts.get("receipt-index", ""),
         }
         _append(Path(output), "".join(_output(name, value) for name, value in values.items()))
 

@@ -23,6 +23,7 @@ from safeai_git.keys.port import Signer
 from safeai_git.keys.signer import is_reference, load_signer, open_signer
 from safeai_git.organisation import organisation_policy
 from safeai_git.policy_vm import evaluate_expression
+from safeai_git.recorded import RecordedEvidence
 from safeai_git.replay import Replayer
 from safeai_git.report.style import Style, for_terminal
 from safeai_git.trust import TrustReader
@@ -120,10 +121,11 @@ class Session:
         remember: bool = False,
         deadline_seconds: float = 0.0,
         jobs: int = 1,
+        recorded: RecordedEvidence | None = None,
     ) -> Gate:
-        """The gate of the repository."""
-        replayer = None
-        if replay:
+        """The gate of the repository; `recorded` evidence stands for a replay."""
+        replayer: Replayer | RecordedEvidence | None = recorded
+        if replay and recorded is None:
             replayer = Replayer(
                 self.repository,
                 environ=self.environ,

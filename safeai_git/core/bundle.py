@@ -17,6 +17,7 @@ from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError
 from safeai_git.core.log import base64
 from safeai_git.core.log.proof import LogProof
+from safeai_git.core.receipt import Receipt
 
 BUNDLE_TYPE = "https://safe-ai.dev/bundle/v1"
 
@@ -81,14 +82,6 @@ class PolicyText:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """A log's word that it holds an envelope, unchecked: the envelope's digest, and the C2SP tlog-proof as text."""
-
-    envelope: str
-    proof: str
-
-
-@dataclass(frozen=True, slots=True)
 class Bundle:
     """The evidence about one commit. Nothing in it has been checked.
 
@@ -134,7 +127,7 @@ class Bundle:
                 "approvals": sorted({one.format().decode() for one in self.approvals}),
                 "report": self.report,
                 "receipts": [
-                    {"envelope": one.envelope, "proof": one.proof}
+                    {"envelope": one.envelope, "proof": one.proof.format().decode()}
                     for one in sorted({one.envelope: one for one in self.receipts}.values(), key=_envelope_of)
                 ],
             }
@@ -237,8 +230,7 @@ def _receipt(value: JSON) -> Receipt:
     match value:
         case {"envelope": str(envelope), "proof": str(proof)} if re.fullmatch("[0-9a-f]{64}", envelope):
             try:
-                LogProof.parse(proof.encode())
+                return Receipt(envelope, LogProof.parse(proof.encode()))
             except FormatError as error:
                 raise FormatError(f"receipts: {error.message}") from error
-            return Receipt(envelope, proof)
     raise FormatError("receipts: each names an envelope by SHA-256 and has a proof")
