@@ -75,6 +75,35 @@ def serve() -> None:
         run_server(settings)
 
 
+@app.command()
+def witness(
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The witness's name; never change it.")],
+    log: Annotated[
+        list[str], typer.Option("--log", metavar="VKEY", help="A log to look at, by its key. Repeatable.")
+    ],
+    data_directory: DATA_DIRECTORY = Path(),
+    key_id: Annotated[str, typer.Option("--key-id", metavar="KEY", help="In FOLDER/keys.")] = "default",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535)] = 8001,
+) -> None:
+    """Cosign checkpoints of logs as long as they only grow (C2SP tlog-witness). Behind TLS of your own."""
+    from safeai_git.core.log.note import NoteKey
+    from safeai_git.keys.signer import load_signer
+
+    logs = [NoteKey.parse(one) for one in log]
+    signer = load_signer(data_directory / "keys" / f"ed25519.{key_id}.sk")
+    with _extra():
+        from safeai_git.governor.http.witness_server import serve_witness
+        from safeai_git.governor.witness import Witness
+
+        made = Witness(data_directory, name, logs, signer)
+        typer.echo(f"witness key: {made.key.format()}")
+        try:
+            serve_witness(made, host, port)
+        finally:
+            made.close()
+
+
 @token_app.command("issue")
 def token_issue(
     subject: Annotated[str, typer.Argument(metavar="NAME", help="Whom it stands for; it goes onto the log.")],
