@@ -58,6 +58,31 @@ def register_evidence(app: typer.Typer, door: Door) -> None:
         everything: Annotated[
             bool, typer.Option("--all", help="Show commits that are not governed too.")
         ] = False,
+        ref: Annotated[
+            str, typer.Option("--ref", metavar="REF", help="Verify up to here instead of to HEAD.")
+        ] = "",
+        mergeable: Annotated[
+            str,
+            typer.Option(
+                "--mergeable",
+                metavar="BRANCH",
+                help="Verify what BRANCH lacks, and what merging it would give.",
+            ),
+        ] = "",
+        require: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--require",
+                metavar="WHAT",
+                help="agent-approved=N or signed-by=PATTERN, beyond the policy. Repeatable.",
+            ),
+        ] = None,
+        vsa: Annotated[
+            str,
+            typer.Option(
+                "--vsa", metavar="FILE", help="Write the result as a SLSA summary (VSA); '-' to print it."
+            ),
+        ] = "",
         bundle: BundleOption = None,
         signers: SignersOption = None,
         log_key: LogKeyOption = None,
@@ -76,14 +101,18 @@ def register_evidence(app: typer.Typer, door: Door) -> None:
         With --bundle no repository is needed: what 'safeai-git bundle' wrote is held against the keys of --signers.
         """
         from safeai_git.commands import people
+        from safeai_git.commands.demands import Demands
         from safeai_git.core.errors import WrongUse
 
         session = door.session(output_format)
         if bundle is not None:
             from safeai_git.commands import bundle as command
 
-            if everything or report:
-                raise WrongUse("--all and --report do not go with --bundle", hint="leave them out")
+            if everything or report or ref or mergeable or require or vsa:
+                raise WrongUse(
+                    "--all, --report, --ref, --mergeable, --require and --vsa do not go with --bundle",
+                    hint="leave them out",
+                )
             trusted = command.Trusted(signers, log_key or (), revisions, policy, not without_report)
             door.end(session, lambda: command.verify(session, bundle, trusted))
         if signers or without_report:
@@ -91,6 +120,7 @@ def register_evidence(app: typer.Typer, door: Door) -> None:
                 "--signers and --without-report are about a bundle",
                 hint="name it: --bundle FILE; in a repository the base commit says who is trusted",
             )
+        demands = Demands.parse(ref, mergeable, require or (), vsa)
         where = door.report(report)
         door.end(
             session,
@@ -101,6 +131,7 @@ def register_evidence(app: typer.Typer, door: Door) -> None:
                 everything=everything,
                 report=where,
                 log_keys=log_key or (),
+                demands=demands,
             ),
         )
 

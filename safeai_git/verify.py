@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from safeai_git.agents import catalogue
+from safeai_git.approvals import counted
 from safeai_git.core.attribution import Attribution
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, LogProofInvalid
@@ -22,9 +23,9 @@ from safeai_git.core.receipt import START as RECEIPT
 from safeai_git.core.receipt import Receipt, check_receipt
 from safeai_git.core.verdict import parse_statement
 from safeai_git.gate import starting_point
-from safeai_git.git.history import commits_between, merge_bases
+from safeai_git.git.history import commits_between, merge_bases, merged_tree
 from safeai_git.git.notes import Notes
-from safeai_git.git.reader import Origin, ProposalReader
+from safeai_git.git.reader import Origin, ProposalReader, strongest
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
 from safeai_git.keys.ed25519 import verify as verify_signature
@@ -77,6 +78,7 @@ class Verifier:
         now: Seconds since 1970; what is dated later than that counts for nothing.
         check: Called between commits.
         log_keys: Keys of a log that has to hold each verdict that counts; empty where receipts are not asked for.
+        approvals: Count approvals also where a verdict allows without any.
     """
 
     def __init__(
@@ -87,7 +89,9 @@ class Verifier:
         now: Callable[[], float],
         check: Callable[[], None] = lambda: None,
         log_keys: tuple[NoteKey, ...] = (),
+        approvals: bool = False,
     ) -> None:
+        self._approvals = approvals
         self._log_keys = log_keys
         self._repository = repository
         self._trust = trust
@@ -117,6 +121,49 @@ class Verifier:
             if name == head and result.passes and owed.get(head):
                 result = self._replayed(result, base, root, owed[head])
             yield result
+
+    def landing(self, base: str, head: str) -> CommitResult:
+        """Whether what merging `head` into `base` puts there has a verdict of its own: that of the merge's result.
+
+        Args:
+            base: The branch's tip, whose policy and signers judge.
+            head: The end of the change.
+        """
+        root = self._trust.at(base)
+        names = commits_between(self._repository, base, head)
+        read = (read_commit(self._repository.store, name) for name in names)
+        who = strongest([self._reader.attribution(commit) for commit in read] or [Attribution("unknown")])
+        tree, clean = merged_tree(self._repository, base, head)
+        if not clean:
+            why = f"it does not merge into {base[:12]} without conflicts"
+            return CommitResult(head, "invalid", who, why, "merge or rebase, and have it judged again")
+        subject = Subject(tree, read_commit(self._repository.store, base).tree, who)
+        court = Court(root, root.keyring, self._now())
+        if subject.tree == subject.base_tree or not self._is_governed(subject, False, [court]):
+            return CommitResult(head, "not-governed", who, "the policy does not govern what would land")
+        lines = [*self._notes.lines(tree), *self._elsewhere(tree)]
+        found = weigh(lines, subject, court)
+        result = CommitResult(
+            head,
+            found.status,
+            who,
+            f"merged into {base[:12]}: {found.reason}",
+            found.hint.replace("COMMIT", f"{base[:12]}..{head[:12]}"),
+            found.signed_by,
+            found.approved_by,
+        )
+        if self._log_keys and found.status == "valid" and found.envelope is not None:
+            result = self._logged(result, found.envelope, lines)
+        owed = frozenset(check.name for check in root.policy.checks_for(self._paths(subject)))
+        if (
+            result.passes
+            and self._wants_replay(found, who, [court])
+            and self._still(owed, lines, tree, [court])
+        ):
+            return replace(
+                result, status="invalid", reason="no trusted verdict saw the checks pass on what would land"
+            )
+        return result
 
     def _parents(self, name: str) -> tuple[str, ...]:
         try:
@@ -160,7 +207,11 @@ class Verifier:
         if found.status == "valid" and self._wants_replay(found, who, courts):
             owed |= {check.name for check in courts[-1].trust.policy.checks_for(self._paths(subject))}
         hint = found.hint.replace("COMMIT", name[:12])
-        result = CommitResult(name, found.status, who, found.reason, hint, found.signed_by, found.approved_by)
+        approved = found.approved_by
+        if self._approvals and not approved:
+            trust, keys = courts[-1].trust, courts[0].keys
+            approved = counted(lines, base_tree, commit.tree, trust, keys=keys, now=now)
+        result = CommitResult(name, found.status, who, found.reason, hint, found.signed_by, approved)
         if self._log_keys and found.status == "valid" and found.envelope is not None:
             result = self._logged(result, found.envelope, lines)
         return result, self._still(owed, lines, commit.tree, courts)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from safeai_git.commands.check import endpoints
+from safeai_git.commands.demands import Demands
 from safeai_git.commands.found import Found, Report
 from safeai_git.commands.session import Session
+from safeai_git.commands.summaries import write_summary
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.envelope import Envelope, Opened, check_envelope
 from safeai_git.core.errors import FormatError, HistoryTooShallow, ObjectMissing, RepositoryError, WrongUse
@@ -36,20 +38,29 @@ def verify(
     everything: bool,
     report: Report | None = None,
     log_keys: Sequence[str] = (),
+    demands: Demands | None = None,
 ) -> int:
     """Verify a range; without one, everything since the policy was introduced. 0 when each commit passes."""
+    demands = demands or Demands()
     known = tuple(NoteKey.parse(one) for one in log_keys)
     if len({one.name for one in known}) > 1:
         raise WrongUse("the keys of --log-key belong to different logs", hint="name the keys of one log")
-    base, head = endpoints(session, revisions) if revisions else since_policy(session)
-    verifier = Verifier(session.repository, session.trust(policy), now=time.time, log_keys=known)
+    base, head = _ends(session, revisions, demands)
+    verifier = Verifier(
+        session.repository,
+        session.trust(policy),
+        now=time.time,
+        log_keys=known,
+        approvals=demands.agent_approved > 0,
+    )
     total = passed = governed = 0
     failed: list[CommitResult] = []
     style = session.style
-    if not revisions:
+    if not revisions and not demands.mergeable:
         session.say(f"trust root: {base[:12]}, the commit that introduced .safeai/policy.yaml")
     results = []
-    for result in verifier.range(base, head):
+    for found in _results(verifier, base, head, demands):
+        result = demands.held_against(found)
         total += 1
         passed += result.passes
         governed += result.status != "not-governed"
@@ -72,9 +83,29 @@ def verify(
             f"{style.decision(decision)} {count(total, 'commit')}, {governed:,} governed, {len(failed):,} without a verdict "
             f"that lets them pass ({base[:12] or 'the beginning'}..{head[:12]})"
         )
+    if demands.vsa:
+        write_summary(session, session.trust(policy).at(base), head, decision, demands.vsa)
     if report is not None:
         report(Found(f"verification of {base[:12]}..{head[:12]}", decision, results=failed))
     return 0 if decision == "allow" else 1
+
+
+def _ends(session: Session, revisions: str, demands: Demands) -> tuple[str, str]:
+    """Where a verification begins and ends."""
+    if revisions and (demands.ref or demands.mergeable):
+        raise WrongUse("a range goes neither with --ref nor with --mergeable", hint="leave the range out")
+    if revisions:
+        return endpoints(session, revisions)
+    head = session.repository.commit_id(demands.ref or "HEAD") if demands.ref or demands.mergeable else ""
+    if demands.mergeable:
+        return session.repository.commit_id(demands.mergeable), head
+    return since_policy(session, head)
+
+
+def _results(verifier: Verifier, base: str, head: str, demands: Demands) -> Iterator[CommitResult]:
+    yield from verifier.range(base, head)
+    if demands.mergeable:
+        yield verifier.landing(base, head)
 
 
 def since_policy(session: Session, head: str = "") -> tuple[str, str]:

@@ -10,8 +10,11 @@ import re
 from urllib.parse import quote
 
 from safeai_git.core import canonical
+from safeai_git.core.display import safe_text
 from safeai_git.core.envelope import MAX_PAE, PAYLOAD_TYPE, pae
 from safeai_git.core.errors import FormatError
+from safeai_git.core.policy import PolicyStack
+from safeai_git.core.trust import format_time
 from safeai_git.core.verdict import STATEMENT_TYPE, Claim
 
 VSA_TYPE = "https://slsa.dev/verification_summary/v1"
@@ -67,6 +70,45 @@ def summary(claim: Claim, envelope_digest: str) -> bytes:
         raise FormatError(f"the verdict lacks {error}, which a summary needs") from error
     if len(pae(PAYLOAD_TYPE, payload)) > MAX_PAE:
         raise FormatError("the names in the verdict are too long for a summary that can be signed")
+    return payload
+
+
+def of_verification(policy: PolicyStack, commit: str, tree: str, *, passed: bool, time: int) -> bytes:
+    """The summary of a whole verification, which ends at a commit: every governed commit up to it passed, or not.
+
+    Args:
+        policy: That of the verification's trust root.
+        commit: The end.
+        tree: Its tree.
+        passed: What it came to.
+        time: Seconds since 1970.
+
+    Raises:
+        FormatError: The names are too long for a summary.
+    """
+    payload = canonical.dumps(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": [
+                {"name": "commit", "digest": {"gitCommit": commit}},
+                {"name": "tree", "digest": {"gitTree": tree}},
+            ],
+            "predicateType": VSA_TYPE,
+            "predicate": {
+                "verifier": {"id": VERIFIER},
+                "timeVerified": format_time(time),
+                "resourceUri": resource_uri(safe_text(policy.repository)),
+                "policy": {
+                    "uri": _TAG + "policy/" + _quoted(safe_text(policy.source)),
+                    "digest": {"sha256": policy.digest},
+                },
+                "verificationResult": "PASSED" if passed else "FAILED",
+                "verifiedLevels": [ALLOWED if passed else "FAILED"],
+            },
+        }
+    )
+    if len(pae(PAYLOAD_TYPE, payload)) > MAX_PAE:
+        raise FormatError("the policy's names are too long for a summary that can be signed")
     return payload
 
 
