@@ -436,10 +436,14 @@ def test_what_a_killed_process_left_is_gone_after_the_next_start(tmp_path: Path)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
         assert (left / "deep" / "er" / "file").exists()
-        (tmp_path / "q" / "of-link").symlink_to(tmp_path)
-        (tmp_path / "q" / "of-link").unlink()
+        (tmp_path / "else").mkdir()
+        (tmp_path / "q" / "of-link").symlink_to(tmp_path / "else")
+        (tmp_path / "q" / "of-file").write_bytes(b"x")
         workspace = Workspace(tmp_path / "q")
         assert not left.parent.exists()
+        assert list((tmp_path / "else").iterdir()) == []
+        for odd in ("of-link", "of-file"):
+            (tmp_path / "q" / odd).unlink()
         assert (held / "deep" / "er" / "file").exists(), "whose process runs keeps its own"
         workspace.close()
     finally:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safeai_git.core.errors import StorageError
@@ -67,11 +67,11 @@ class Workspace:
 
 def _remove_left_over(folder: Path) -> None:
     for one in folder.glob("of-*"):
-        try:
-            with _lock(one / _LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                remove_tree(one)
-        except BlockingIOError:
-            continue
+        # In use, or not ours to remove: what lies there must not keep the Governor from starting.
+        with suppress(OSError, StorageError):
+            if not one.is_symlink():
+                with _lock(one / _LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    remove_tree(one)
 
 
 @contextmanager
