@@ -3,7 +3,7 @@ SHELL := /bin/sh
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo test check bench corpus threat-model mutation probes fuzz budgets lock clean
+.PHONY: help demo test check bench corpus deploy-test threat-model mutation probes fuzz budgets lock clean
 
 help: ## Show the words
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -48,6 +48,10 @@ corpus: $(VENV)/.dev ## Build the attack repositories in build/corpus
 	@rm -rf build/corpus
 	@mkdir -p build
 	@$(BIN)/python -m tests.corpus --to build/corpus
+
+deploy-test: $(VENV)/.dev ## Try the deployment as far as this machine allows, and list what was skipped
+	$(BIN)/python -m pytest -q -rs tests/test_deploy_*.py
+	@deploy/docker/try-image; code=$$?; [ $$code = 77 ] || exit $$code
 
 threat-model: $(VENV)/.dev ## Try every attack and write the tables of docs/threat-model.md
 	@scripts/threat-model $(BIN)

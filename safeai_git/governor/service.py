@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safeai_git.audit import claims
 from safeai_git.core.errors import FormatError, KeyUnusable, StorageError, WrongUse
+from safeai_git.core.log.note import ED25519, NoteKey
 from safeai_git.governor.audit_log import AuditLog
 from safeai_git.governor.auth.authenticator import Authenticator, build
 from safeai_git.governor.log_signer import LogSigner
@@ -48,6 +49,11 @@ class Governor:
     services: Services
     authenticator: Authenticator
     metrics: Metrics
+
+    @property
+    def verifier(self) -> str:
+        """The log's verifier key (``name+id+base64``): what clients are told once, and check every receipt by."""
+        return NoteKey(self.origin, ED25519, self.signer.public.raw).format()
 
     def not_ready(self) -> str:
         """Why nothing should be sent here now; empty where all is well."""

@@ -40,6 +40,7 @@ def page(governor: Governor) -> str:
         "State": state,
         "Kill switch": switch,
         "Log": _text(governor.origin),
+        "Verifier key": _text(governor.verifier),
         "Entries under the newest checkpoint": f"{size:,}",
         "Policy": f"version {policy.statement.version}" if policy else "none is published",
         "Version": _text(__version__),

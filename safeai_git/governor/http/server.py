@@ -234,6 +234,7 @@ def _announce(governor: Governor, config: uvicorn.Config, address: tuple[str, in
         store="postgresql" if settings.database_url else str(settings.data_dir / "audit.log"),
         entries=governor.log.store.size,
         key=governor.signer.key_id,
+        verifier=governor.verifier,
     )
 
 
