@@ -9,10 +9,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from conftest import AI_TRAILER, Repo
@@ -317,3 +320,126 @@ def test_linters_have_nothing_to_say(tool: str) -> None:
     }[tool]
     done = subprocess.run([program, *arguments], capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# The Governor: what scripts/action asks of GitHub, and what it hands on
+
+
+class Issuer(BaseHTTPRequestHandler):
+    """GitHub's endpoint for the job's OIDC token."""
+
+    asked: list[tuple[str, str]]
+    status = 200
+
+    def log_message(self, *args: object) -> None:
+        """Nothing on the tests' output."""
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers.get("Authorization", "")))
+        body = b'{"count": 1, "value": "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln_-"}'
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def issuer() -> Iterator[tuple[str, type[Issuer]]]:
+    handler = type("OneIssuer", (Issuer,), {"asked": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/token?api-version=2.0", handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def judge(tmp_path: Path, **variables: str) -> tuple[str, dict[str, str]]:
+    """Run the Action's second step with a program that writes down its environment; its log, and that environment."""
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\nenv > {tmp_path}/environment\n")
+    program.chmod(0o755)
+    names = (
+        "BASE",
+        "HEAD",
+        "POLICY",
+        "REMOTE",
+        "EVIDENCE",
+        "GOVERNOR_URL",
+        "LOG_KEY",
+        "AUDIENCE",
+        "SIGNING_KEY",
+        "PUSH",
+    )
+    environment = {f"SAFEAI_{name}": "" for name in names} | {
+        "SAFEAI_MODE": "check", "SAFEAI_FAIL_ON": "review", "SAFEAI_REPLAY": "false", "PATH": os.environ["PATH"],
+        "RUNNER_TEMP": str(tmp_path), "GITHUB_OUTPUT": str(tmp_path / "output"),
+    }  # fmt: skip
+    done = subprocess.run(
+        [ROOT / "scripts/action", "judge", program],
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "environment").read_text().splitlines()
+    return done.stdout + done.stderr, dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+GOVERNOR = {"SAFEAI_GOVERNOR_URL": "https://governor.example", "SAFEAI_LOG_KEY": "governor.example+1+x"}
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl, which fetches the token, is not installed")
+def test_the_jobs_own_token_goes_to_the_governor_and_nowhere_else(
+    tmp_path: Path, issuer: tuple[str, type[Issuer]]
+) -> None:
+    url, handler = issuer
+    secret = {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "request-secret"}
+    log, seen = judge(tmp_path, **GOVERNOR, **secret, SAFEAI_AUDIENCE="safeai governor&x")
+    ((path, authorization),) = handler.asked
+    assert parse_qs(urlsplit(path).query) == {"api-version": ["2.0"], "audience": ["safeai governor&x"]}
+    assert authorization == "bearer request-secret"
+    assert seen["SAFEAI_GOVERNOR"] == "https://governor.example"
+    assert seen["SAFEAI_GOVERNOR_KEY"] == "governor.example+1+x"
+    assert seen["SAFEAI_TOKEN"] == "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln_-"
+    assert not [name for name in seen if name.startswith("ACTIONS_ID_TOKEN")]
+    assert log.count(seen["SAFEAI_TOKEN"]) == log.count("::add-mask::") == 1
+    assert "request-secret" not in log
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl, which fetches the token, is not installed")
+def test_a_fork_gets_no_token_and_the_job_goes_on(tmp_path: Path, issuer: tuple[str, type[Issuer]]) -> None:
+    url, handler = issuer
+    log, seen = judge(tmp_path, **GOVERNOR)
+    assert "this job gets no OIDC token" in log
+    assert seen.get("SAFEAI_TOKEN", "") == ""
+    handler.status = 403
+    secret = {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "request-secret"}
+    log, seen = judge(tmp_path, **GOVERNOR, **secret)
+    assert "GitHub gave no OIDC token for 'https://governor.example'" in log
+    assert seen["SAFEAI_TOKEN"] == ""
+    assert "request-secret" not in log
+
+
+def test_a_token_that_may_only_read_keeps_nothing_but_the_upload(
+    governed: Repo, act: Callable[..., Run], tmp_path: Path
+) -> None:
+    """A fork's job: no secret, and a remote that takes no push. It is judged, and what it could not do is said."""
+    made = governed.safeai("keys", "generate", "--key-id", "ci", "--folder", str(tmp_path / "keys"))
+    assert made.code == 0, made.both
+    propose(governed)
+    bare = Repo(tmp_path / "remote.git", governed.environment)
+    governed.git("clone", "-q", "--bare", str(governed.path), str(bare.path))
+    hook = bare.path / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho 'remote: Permission denied to fork'\nexit 1\n")
+    hook.chmod(0o755)
+    governed.git("remote", "add", "origin", bare.path.as_uri())
+    key = (tmp_path / "keys" / "ed25519.ci.sk").read_text()
+    done = act("pull_request", pull_request(governed), signing_key=key, push_verdicts="true")
+    assert (done.code, done.decision) == (0, "allow"), done.log
+    assert "the verdicts stay here" in done.log
+    shutil.rmtree(governed.environment["XDG_CONFIG_HOME"])
+    done = act("pull_request", pull_request(governed), push_verdicts="true")
+    assert (done.code, done.decision) == (0, "allow"), done.log
+    assert "not signed: no key is configured" in done.log

@@ -103,10 +103,7 @@ def test_the_result_as_a_summary(forked: Repo, tmp_path: Path) -> None:
         told = json.loads(payload)
         assert told["predicate"]["verificationResult"] == result
         assert told["subject"][0]["digest"]["gitCommit"] == forked.git("rev-parse", ref)
-        assert (
-            told["predicate"]["resourceUri"] == "git+https://test/repository"
-            or "test" in told["predicate"]["resourceUri"]
-        )
+        assert told["predicate"]["resourceUri"] == "tag:safe-ai.dev,2026:repository/test/repository"
 
 
 # Other people's tools, as docs/independent.md has them
