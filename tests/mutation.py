@@ -4,6 +4,9 @@
 an error. ``--full`` negates every condition and drops every ``raise`` of ``core/`` as well, ``--sample N`` some of
 those. Promises to change nothing but a copy of the package in a temporary folder. Refuses to begin when the tests do
 not pass on the untouched copy.
+
+A run can be broken off: ``build/mutation.json`` remembers the mutants that were noticed, each under a digest of the
+module, of the mutant and of all that its tests consist of. What is unchanged is taken over, ``--fresh`` tries all again.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ import argparse
 import ast
 import compileall
 import copy
+import hashlib
 import importlib
+import json
 import os
 import random
 import shutil
@@ -24,152 +29,19 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
+
+from mutation_table import SAME, TABLE
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+RESULTS = ROOT / "build" / "mutation.json"
 PACKAGE = "safeai_git"
 LONGEST_SECONDS = 300
 _NO_TESTS = 5  # pytest.ExitCode.NO_TESTS_COLLECTED
-
-PATHS = ("test_paths.py",)
-POLICY = ("test_policy.py",)
-ENVELOPE = ("test_envelope.py",)
-KEYRING = ("test_keyring.py",)
-WILDMATCH = ("test_wildmatch.py",)
-
-TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    # module: (functions and tables whose guards are taken out; tests to run after tests/test_guards.py)
-    "core/rules/__init__.py": (("MALFORMED", "RULES"), ()),
-    **{
-        f"core/rules/{path.name}": (("*",), ())
-        for path in sorted((ROOT / PACKAGE / "core" / "rules").glob("*.py"))
-        if path.name != "__init__.py"
-    },
-    "core/evaluate.py": (("*",), ()),
-    "core/finding.py": (("decide",), ()),
-    "core/paths.py": (
-        ("FOLDS", "_drop_ignorables", "portability_problems", "_component_problems", "from_json"),
-        PATHS,
-    ),
-    "core/objects.py": (
-        ("parse_tree", "tree_problems", "parse_commit", "_ONCE", "MODES_THAT_GIT_WRITES"),
-        (),
-    ),
-    "core/envelope.py": (
-        ("__post_init__", "parse", "format", "_signature", "check_envelope", "open_envelope"),
-        ENVELOPE,
-    ),
-    "core/trust.py": (("matches", "refusal"), KEYRING),
-    "core/verdict.py": (("parse_statement", "statement"), ()),
-    "core/policy_parts.py": (("CHOOSABLE", "GOVERNANCE"), POLICY),
-    "core/policy_reader.py": (("_applies_to", "_agents", "_outcomes", "_checks", "_rules"), POLICY),
-    "core/policy_values.py": (
-        ("boolean", "number", "text", "matching", "one_of", "pattern", "variable", "host_path", "expression"),
-        POLICY,
-    ),
-    "core/policy_faults.py": (("__init__", "need", "mapping", "_is_list", "check"), POLICY),
-    "core/policy.py": (("governs", "admits", "tier", "safe_mode", "threshold", "checks_for"), POLICY),
-    "core/wildmatch.py": (("_parse", "_refuse_odd_bracket", "first_match_folded"), WILDMATCH),
-    "core/canonical.py": (
-        ("loads", "_object", "_integer", "_float", "_check", "_check_text"),
-        ("test_canonical.py",),
-    ),
-    "core/publickey.py": (
-        ("__post_init__", "from_blob", "is_key_id", "parse_openssh"),
-        ("test_keys.py", "test_envelope.py", "test_keyring.py"),
-    ),
-    "core/kill_switch.py": (
-        ("__post_init__", "parse", "apply", "engaged", "find", "lease", "state", "_texts"),
-        ("test_kill_switch.py",),
-    ),
-    "keys/keyring.py": (("parse", "public", "trusts"), KEYRING),
-    "keys/ed25519.py": (("verify",), ENVELOPE),
-    "approvals.py": (("counted", "_open", "from_the_future", "_is_approver"), ()),
-    "weighing.py": (
-        ("weigh", "_open", "_decide", "_mismatches", "_gives_more", "trusts", "passed_checks"),
-        (),
-    ),
-    "git/changes.py": (("compare", "_compare_folder", "_collisions"), ()),
-    "git/content.py": (("lfs_pointer", "resolve_link"), ()),
-}
-"""``*`` stands for every function of a module."""
-
-SAME: dict[tuple[str, str], str] = {
-    (
-        "core/canonical.py",
-        "_check_text: `not text.isascii()` is always true",
-    ): "a shortcut: ASCII holds no surrogate",
-    (
-        "core/publickey.py",
-        "is_key_id: `len(encoded) != 43` dropped from `len(encoded) != 43 or len(text) != 50 or (not text.isascii())`",
-    ): "50 characters without the prefix are no whole base64",
-    (
-        "keys/keyring.py",
-        "trusts: the condition `refusal is not None` dropped",
-    ): "where no line serves, each has its refusal",
-    (
-        "core/wildmatch.py",
-        "_parse: `len(components) > 1` dropped from `len(components) > 1 and (not components[0].tokens)`",
-    ): "a single component is never empty: the empty pattern is refused before",
-    (
-        "core/wildmatch.py",
-        "_parse: `len(components) > 1` becomes `len(components) >= 1`",
-    ): "the same",
-    (
-        "core/wildmatch.py",
-        "_refuse_odd_bracket: `byte > 127` becomes `byte >= 127`",
-    ): "DEL is a control character, which no pattern holds",
-    (
-        "core/wildmatch.py",
-        "first_match_folded: `not self._twins` is always true",
-    ): "a shortcut: made again, the twins are the same",
-    (
-        "core/policy_values.py",
-        "one_of: `isinstance(value, str)` dropped from `isinstance(value, str) and value in options`",
-    ): "the options are text, and nothing else equals text",
-    (
-        "core/rules/policy_expressions.py",
-        "findings: `not policy.rules` dropped from `not policy.rules or not proposal.edits`",
-    ): "a shortcut: without rules the loop says nothing either",
-    (
-        "core/paths.py",
-        "_drop_ignorables: `text.isascii()` is always false",
-    ): "a shortcut: none of them is ASCII",
-    (
-        "core/paths.py",
-        "_component_problems: `not text.isascii()` is always true",
-    ): "a shortcut: ASCII has none of these",
-    (
-        "core/paths.py",
-        "_component_problems: `'~' in text` dropped from `'~' in text and _SHORT_NAME.fullmatch(text)`",
-    ): "a shortcut: the expression wants a tilde too",
-    ("core/paths.py", "FOLDS: `':' in text` is always true"): "a shortcut: without a colon nothing is cut",
-    ("core/paths.py", "FOLDS: `_AT_THE_END.search(text)` is always true"): "a shortcut: nothing else is cut",
-    ("core/paths.py", "FOLDS: `'~' in text` is always true"): "a shortcut: short names have a tilde",
-    (
-        "core/objects.py",
-        "parse_commit: `not separator` is always false",
-    ): "the empty line that is left is a header without a name, which counts for nothing",
-    (
-        "weighing.py",
-        "passed_checks: `claim.kind != 'verdict'` dropped from `claim.kind != 'verdict' or claim.tree != tree or (not claim.checks)`",
-    ): "an approval names no checks",
-    (
-        "weighing.py",
-        "passed_checks: `not claim.checks` dropped from `claim.kind != 'verdict' or claim.tree != tree or (not claim.checks)`",
-    ): "a shortcut: there is nothing to add",
-    (
-        "git/changes.py",
-        "_compare_folder: `added` is always true",
-    ): "a shortcut: nothing added collides with nothing",
-    (
-        "git/changes.py",
-        "_compare_folder: the condition `new` dropped",
-    ): "the empty tree has no entries to object to",
-}
-"""Mutants that behave as the original does, and why: ``(module, what)``."""
 
 
 @dataclass(frozen=True)
@@ -380,9 +252,80 @@ def _in_child(folder: Path, test: str, marks: str) -> int:
         return 98
 
 
-def killed(everything: list[Mutant], jobs: int) -> list[Mutant]:
-    """Run the tests on each mutant; returns the ones that nobody noticed."""
+class Results:
+    """What earlier runs noticed, as long as nothing that decided it has changed."""
+
+    def __init__(self, *, fresh: bool) -> None:
+        self._lock = Lock()
+        self._noticed: dict[str, str] = {}
+        if RESULTS.exists() and not fresh:
+            self._noticed = json.loads(RESULTS.read_bytes())
+
+    def knows(self, mutant: Mutant) -> bool:
+        """Whether a test noticed this mutant, of this module, and both are still what they were."""
+        return key(mutant) in self._noticed
+
+    def keep(self, mutant: Mutant) -> None:
+        """Remember a mutant that was noticed; one that was not is always tried again."""
+        with self._lock:
+            self._noticed[key(mutant)] = f"{mutant.module} {mutant.what}"
+            RESULTS.parent.mkdir(exist_ok=True)
+            beside = RESULTS.with_suffix(".new")
+            beside.write_text(json.dumps(self._noticed, indent=0, sort_keys=True), encoding="utf-8")
+            beside.replace(RESULTS)
+
+
+def key(mutant: Mutant) -> str:
+    """A digest of the module, of the mutant and of the files of its tests."""
+    parts = [(ROOT / PACKAGE / mutant.module).read_bytes(), mutant.module.encode(), mutant.source.encode()]
+    parts += [_digest(path) for test in ("test_guards.py", *mutant.tests) for path in sorted(_files(test))]
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()
+
+
+@cache
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+@cache
+def _files(test: str) -> frozenset[Path]:
+    """A test's file, the modules of ``tests/`` that it imports, however far away, and all data of the tests."""
+    wanted, found = (
+        [HERE / test, HERE / "conftest.py"],
+        {p for p in (HERE / "data").rglob("*") if p.is_file()},
+    )
+    while wanted:
+        path = wanted.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                names = [one.name for one in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [f"{node.module}.{one.name}" for one in node.names] + [node.module or ""]
+            elif isinstance(node, ast.ImportFrom):
+                wanted += path.parent.glob("*.py")  # a folder of tests is taken as a whole
+                continue
+            else:
+                continue
+            for name in names:
+                place = HERE.joinpath(*name.removeprefix("tests.").split("."))
+                wanted += [place.with_suffix(".py"), place / "__init__.py"]
+    return frozenset(found)
+
+
+def killed(everything: list[Mutant], jobs: int, results: Results) -> list[Mutant]:
+    """Run the tests on each mutant whose end is not known; returns the ones that nobody noticed."""
     survivors: list[Mutant] = []
+    start, done, total = time.monotonic(), 0, len(everything)
+    everything = [mutant for mutant in everything if not results.knows(mutant)]
+    print(f"{total} mutants, {total - len(everything)} taken over, {len(everything)} to try", flush=True)
+    if not everything:
+        return []
     with tempfile.TemporaryDirectory(prefix="safeai-mutation-") as temporary:
         benches: SimpleQueue[Bench] = SimpleQueue()
         for job in range(jobs):
@@ -394,13 +337,20 @@ def killed(everything: list[Mutant], jobs: int) -> list[Mutant]:
         benches.put(bench)
 
         def judge(mutant: Mutant) -> None:
+            nonlocal done
             mine = benches.get()
             try:
-                if not mine.fails(mutant, mutant.tests):
+                if mine.fails(mutant, mutant.tests):
+                    results.keep(mutant)
+                else:
                     survivors.append(mutant)
                     print(f"survived: {PACKAGE}/{mutant.module}:{mutant.line}: {mutant.what}", flush=True)
             finally:
                 benches.put(mine)
+            done += 1
+            if done % 25 == 0:
+                seconds = time.monotonic() - start
+                print(f"{done} of {len(everything)}, {seconds:.0f} s, now {mutant.module}", flush=True)
 
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(judge, everything))
@@ -426,7 +376,7 @@ def everything_in_core() -> list[Mutant]:
     return [mutant for module in modules for mutant in mutants(module, ("*",), tests)]
 
 
-def report(made: list[Mutant], survivors: list[Mutant], seconds: float) -> str:
+def report(made: list[Mutant], survivors: list[Mutant], known: int, seconds: float) -> str:
     """The page for ``docs/``."""
     number, left = Counter(one.module for one in made), Counter(one.module for one in survivors)
     rows = [
@@ -445,7 +395,8 @@ def report(made: list[Mutant], survivors: list[Mutant], seconds: float) -> str:
             "package, one at a time: a condition that is always true or always false, a clause dropped, a comparison",
             "turned, a finding softened, a `raise` or a table's row removed. Then the tests run, and one has to fail.",
             "",
-            f"{len(made)} guards, {len(made) - len(survivors)} noticed, {len(survivors)} survived, {seconds:.0f} seconds.",
+            f"{len(made)} guards, {len(made) - len(survivors)} noticed, {len(survivors)} survived; {len(made) - known} of them tried in {seconds:.0f}",
+            f"seconds, {known} taken over from runs in which the module, the mutant and its tests were the same, byte for byte.",
             "",
             "| module | guards | noticed | survived |",
             "|---|---|---|---|",
@@ -472,6 +423,7 @@ def main() -> int:
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="modules whose name holds this; writes no report"
     )
+    parser.add_argument("--fresh", action="store_true", help="take nothing over from earlier runs")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
     os.environ.setdefault("HYPOTHESIS_MAX_EXAMPLES", "100")
@@ -491,11 +443,13 @@ def main() -> int:
     else:
         made = table(asked.only)
     start = time.monotonic()
-    survivors = killed(made, asked.jobs)
+    results = Results(fresh=asked.fresh)
+    known = sum(map(results.knows, made))
+    survivors = killed(made, asked.jobs, results)
     seconds = time.monotonic() - start
     print(f"{len(made)} mutants, {len(survivors)} survived, {seconds:.0f} s")
     if not (asked.only or asked.full or asked.sample):
-        (ROOT / "docs" / "mutation.md").write_text(report(made, survivors, seconds), encoding="utf-8")
+        (ROOT / "docs" / "mutation.md").write_text(report(made, survivors, known, seconds), encoding="utf-8")
     return 1 if survivors else 0
 
 

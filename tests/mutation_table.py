@@ -1,0 +1,175 @@
+"""Which guards `tests/mutation.py` takes out, the tests that have to notice, and what cannot be noticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent / "safeai_git"
+
+PATHS = ("test_paths.py",)
+POLICY = ("test_policy.py",)
+ENVELOPE = ("test_envelope.py",)
+KEYRING = ("test_keyring.py",)
+WILDMATCH = ("test_wildmatch.py",)
+
+LOG = ("test_log_entries.py",)
+NOTES = ("test_log_notes.py",)
+
+TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    # module: (functions and tables whose guards are taken out; tests to run after tests/test_guards.py)
+    "core/rules/__init__.py": (("MALFORMED", "RULES"), ()),
+    **{
+        f"core/rules/{path.name}": (("*",), ())
+        for path in sorted((_PACKAGE / "core" / "rules").glob("*.py"))
+        if path.name != "__init__.py"
+    },
+    "core/evaluate.py": (("*",), ()),
+    "core/finding.py": (("decide",), ()),
+    "core/paths.py": (
+        ("FOLDS", "_drop_ignorables", "portability_problems", "_component_problems", "from_json"),
+        PATHS,
+    ),
+    "core/objects.py": (
+        ("parse_tree", "tree_problems", "parse_commit", "_ONCE", "MODES_THAT_GIT_WRITES"),
+        (),
+    ),
+    "core/envelope.py": (
+        ("__post_init__", "parse", "format", "_signature", "check_envelope", "open_envelope"),
+        ENVELOPE,
+    ),
+    "core/trust.py": (("matches", "refusal"), KEYRING),
+    "core/verdict.py": (("parse_statement", "statement"), ()),
+    "core/policy_parts.py": (("CHOOSABLE", "GOVERNANCE"), POLICY),
+    "core/policy_reader.py": (("_applies_to", "_agents", "_outcomes", "_checks", "_rules"), POLICY),
+    "core/policy_values.py": (
+        ("boolean", "number", "text", "matching", "one_of", "pattern", "variable", "host_path", "expression"),
+        POLICY,
+    ),
+    "core/policy_faults.py": (("__init__", "need", "mapping", "_is_list", "check"), POLICY),
+    "core/policy.py": (("governs", "admits", "tier", "safe_mode", "threshold", "checks_for"), POLICY),
+    "core/wildmatch.py": (("_parse", "_refuse_odd_bracket", "first_match_folded"), WILDMATCH),
+    "core/canonical.py": (
+        ("loads", "_object", "_integer", "_float", "_check", "_check_text"),
+        ("test_canonical.py",),
+    ),
+    "core/publickey.py": (
+        ("__post_init__", "from_blob", "is_key_id", "parse_openssh"),
+        ("test_keys.py", "test_envelope.py", "test_keyring.py"),
+    ),
+    "core/kill_switch.py": (
+        ("__post_init__", "parse", "apply", "engaged", "find", "lease", "state", "_texts"),
+        ("test_kill_switch.py",),
+    ),
+    "core/log/chain.py": (("lines_of", "entry", "commit", "agree", "holds_valid_commit"), LOG),
+    "core/log/checkpoint.py": (("parse_number", "__post_init__", "parse", "open_checkpoint"), (*NOTES, *LOG)),
+    "core/log/cosignature.py": (("parse", "message"), NOTES),
+    "core/log/entry.py": (
+        (
+            "_made",
+            "format",
+            "parse",
+            "taken_apart",
+            "receipt_head",
+            "completed",
+            "parse_time",
+            "parse_commit",
+        ),
+        LOG,
+    ),
+    "core/log/merkle.py": (
+        ("__post_init__", "verify_inclusion", "verify_consistency", "_need_hashes"),
+        ("test_log_merkle.py",),
+    ),
+    "core/log/note.py": (("is_key_name", "__post_init__", "parse", "holds", "check"), NOTES),
+    "core/log/policy.py": (
+        ("is_met_by", "parse_policy", "_read", "_add_log", "_group", "_new_name", "_vkey"),
+        NOTES,
+    ),
+    "core/log/proof.py": (("parse", "verify_proof"), NOTES),
+    "core/log/tiles.py": (("parse", "is_in", "format_bundle", "parse_bundle", "_within"), LOG),
+    "keys/keyring.py": (("parse", "public", "trusts"), KEYRING),
+    "keys/ed25519.py": (("verify",), ENVELOPE),
+    "approvals.py": (("counted", "_open", "from_the_future", "_is_approver"), ()),
+    "weighing.py": (
+        ("weigh", "_open", "_decide", "_mismatches", "_gives_more", "trusts", "passed_checks"),
+        (),
+    ),
+    "git/changes.py": (("compare", "_compare_folder", "_collisions"), ()),
+    "git/content.py": (("lfs_pointer", "resolve_link"), ()),
+}
+"""``*`` stands for every function of a module."""
+
+SAME: dict[tuple[str, str], str] = {
+    (
+        "core/canonical.py",
+        "_check_text: `not text.isascii()` is always true",
+    ): "a shortcut: ASCII holds no surrogate",
+    (
+        "core/publickey.py",
+        "is_key_id: `len(encoded) != 43` dropped from `len(encoded) != 43 or len(text) != 50 or (not text.isascii())`",
+    ): "50 characters without the prefix are no whole base64",
+    (
+        "keys/keyring.py",
+        "trusts: the condition `refusal is not None` dropped",
+    ): "where no line serves, each has its refusal",
+    (
+        "core/wildmatch.py",
+        "_parse: `len(components) > 1` dropped from `len(components) > 1 and (not components[0].tokens)`",
+    ): "a single component is never empty: the empty pattern is refused before",
+    (
+        "core/wildmatch.py",
+        "_parse: `len(components) > 1` becomes `len(components) >= 1`",
+    ): "the same",
+    (
+        "core/wildmatch.py",
+        "_refuse_odd_bracket: `byte > 127` becomes `byte >= 127`",
+    ): "DEL is a control character, which no pattern holds",
+    (
+        "core/wildmatch.py",
+        "first_match_folded: `not self._twins` is always true",
+    ): "a shortcut: made again, the twins are the same",
+    (
+        "core/policy_values.py",
+        "one_of: `isinstance(value, str)` dropped from `isinstance(value, str) and value in options`",
+    ): "the options are text, and nothing else equals text",
+    (
+        "core/rules/policy_expressions.py",
+        "findings: `not policy.rules` dropped from `not policy.rules or not proposal.edits`",
+    ): "a shortcut: without rules the loop says nothing either",
+    (
+        "core/paths.py",
+        "_drop_ignorables: `text.isascii()` is always false",
+    ): "a shortcut: none of them is ASCII",
+    (
+        "core/paths.py",
+        "_component_problems: `not text.isascii()` is always true",
+    ): "a shortcut: ASCII has none of these",
+    (
+        "core/paths.py",
+        "_component_problems: `'~' in text` dropped from `'~' in text and _SHORT_NAME.fullmatch(text)`",
+    ): "a shortcut: the expression wants a tilde too",
+    ("core/paths.py", "FOLDS: `':' in text` is always true"): "a shortcut: without a colon nothing is cut",
+    ("core/paths.py", "FOLDS: `_AT_THE_END.search(text)` is always true"): "a shortcut: nothing else is cut",
+    ("core/paths.py", "FOLDS: `'~' in text` is always true"): "a shortcut: short names have a tilde",
+    (
+        "core/objects.py",
+        "parse_commit: `not separator` is always false",
+    ): "the empty line that is left is a header without a name, which counts for nothing",
+    (
+        "weighing.py",
+        "passed_checks: `claim.kind != 'verdict'` dropped from `claim.kind != 'verdict' or claim.tree != tree or (not claim.checks)`",
+    ): "an approval names no checks",
+    (
+        "weighing.py",
+        "passed_checks: `not claim.checks` dropped from `claim.kind != 'verdict' or claim.tree != tree or (not claim.checks)`",
+    ): "a shortcut: there is nothing to add",
+    (
+        "git/changes.py",
+        "_compare_folder: `added` is always true",
+    ): "a shortcut: nothing added collides with nothing",
+    (
+        "git/changes.py",
+        "_compare_folder: the condition `new` dropped",
+    ): "the empty tree has no entries to object to",
+}
+"""Mutants that behave as the original does, and why: ``(module, what)``."""
