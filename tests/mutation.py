@@ -219,6 +219,7 @@ def _in_child(folder: Path, test: str, marks: str) -> int:
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(folder))
     os.environ["PYTHONPATH"] = str(folder)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(folder / "hypothesis")
     os.chdir(folder)
     try:
@@ -236,9 +237,10 @@ def _in_child(folder: Path, test: str, marks: str) -> int:
             "-p",
             "no:cacheprovider",
             "-p",
-            "no:xdist",
+            "_hypothesis_pytestplugin",
             "--no-header",
             "--tb=no",
+            "--assert=plain",
             "-W",
             "ignore::pytest.PytestAssertRewriteWarning",
         ]
