@@ -101,7 +101,7 @@ def test_an_older_anchor_vouches_for_less(good: Path) -> None:
     assert report.anchored == 3
 
 
-def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+def test_B84_every_flipped_bit_is_found(tmp_path: Path) -> None:
     """One bit of every byte. Only in the very last line can it pass for a crash, and then every entry is there."""
     small = make(tmp_path / "small", drafts()[:2])
     anchor = Anchor("my notes", (small.parent / "audit.head").read_bytes())
@@ -223,7 +223,7 @@ TAMPERED: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", TAMPERED)
-def test_tampering_is_found_and_named(good: Path, anchor: Anchor, tmp_path: Path, name: str) -> None:
+def test_B84_tampering_is_found_and_named(good: Path, anchor: Anchor, tmp_path: Path, name: str) -> None:
     change, expected = TAMPERED[name]
     path = tmp_path / "audit.log"
     path.write_bytes(b"".join(line + b"\n" for line in change(good.read_bytes().splitlines())))
@@ -232,7 +232,9 @@ def test_tampering_is_found_and_named(good: Path, anchor: Anchor, tmp_path: Path
     assert expected in said(report), said(report)
 
 
-def test_a_file_of_another_log_or_another_key_is_named(good: Path, anchor: Anchor, tmp_path: Path) -> None:
+def test_B84_a_file_of_another_log_or_another_key_is_named(
+    good: Path, anchor: Anchor, tmp_path: Path
+) -> None:
     other = make(tmp_path / "other", drafts(), OTHER_SIGNER)
     report = check(other, anchor)
     assert report.state == "tampered"
@@ -250,7 +252,7 @@ def test_a_file_of_another_log_or_another_key_is_named(good: Path, anchor: Ancho
         check(good, elsewhere)
 
 
-def test_all_commit_lines_gone_is_not_in_order(good: Path, anchor: Anchor, tmp_path: Path) -> None:
+def test_B84_all_commit_lines_gone_is_not_in_order(good: Path, anchor: Anchor, tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     path.write_bytes(b"".join(line + b"\n" for line in entry_lines(good.read_bytes().splitlines())))
     assert check(path, anchor).state == "consistent", "every entry is there, and the anchor signs for them"

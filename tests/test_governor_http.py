@@ -217,7 +217,7 @@ def unsigned(header: dict[str, str]) -> str:
         f"Bearer {signed()}, Bearer {signed()}",
     ],
 )
-def test_tokens_that_are_none(governor: Governor, authorization: str) -> None:
+def test_B89_tokens_that_are_none(governor: Governor, authorization: str) -> None:
     headers = {"Authorization": authorization} if authorization else {}
     answer = governor.ask("POST", "/v1/verdicts", verdict(30, AGENT).format(), token=None, headers=headers)
     assert (answer.status, answer.word) == (401, "not-authenticated")
@@ -354,7 +354,7 @@ def raw(governor: Governor, data: bytes, *, patience: float = PATIENCE) -> bytes
     return found
 
 
-def test_bodies_that_are_too_large_are_not_read(governor: Governor) -> None:
+def test_B89_bodies_that_are_too_large_are_not_read(governor: Governor) -> None:
     head = (
         b"POST /v1/verdicts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer "
         + governor.token().encode()
@@ -386,7 +386,7 @@ def test_bodies_that_are_too_large_are_not_read(governor: Governor) -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 200_000 + b"\r\n\r\n",
     ],
 )
-def test_what_is_no_request_harms_nobody(governor: Governor, data: bytes) -> None:
+def test_B89_what_is_no_request_harms_nobody(governor: Governor, data: bytes) -> None:
     try:
         answer = raw(governor, data)
     except ConnectionError:
@@ -403,7 +403,7 @@ def test_a_client_that_goes_away_in_the_middle_harms_nobody(governor: Governor) 
     assert governor.ask("POST", "/v1/verdicts", verdict(70, AGENT).format()).status in (200, 201)
 
 
-def test_idle_connections_are_bounded_and_service_goes_on(tmp_path: Path) -> None:
+def test_B89_idle_connections_are_bounded_and_service_goes_on(tmp_path: Path) -> None:
     with Governor(tmp_path / "g", SAFEAI_MAX_CONNECTIONS="64") as governor:
         idle = [
             socket.create_connection((governor.host, governor.port), timeout=PATIENCE) for _ in range(300)
@@ -429,7 +429,7 @@ def quiet_status(governor: Governor) -> int:
         return 0
 
 
-def test_a_head_and_a_body_that_never_come_are_ended(tmp_path: Path) -> None:
+def test_B89_a_head_and_a_body_that_never_come_are_ended(tmp_path: Path) -> None:
     with Governor(tmp_path / "g", SAFEAI_HEAD_SECONDS="1", SAFEAI_BODY_SECONDS="1") as governor:
         with socket.create_connection((governor.host, governor.port), timeout=PATIENCE) as connection:
             assert connection.recv(100) == b""

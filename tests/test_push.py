@@ -112,7 +112,7 @@ def registered(repo: Repo, governor: Governor) -> Repo:
     return repo
 
 
-def test_hook_ci_and_push_with_a_governor_that_dies_in_between(
+def test_B15_hook_ci_and_push_with_a_governor_that_dies_in_between(
     tmp_path: Path, environment: dict[str, str], governor: Governor
 ) -> None:
     """Nothing missing and nothing doubled, and every receipt verifies with the Governor gone."""
@@ -211,7 +211,7 @@ def test_what_the_governor_refuses_stays_and_is_named(
     assert waiting(repo) == 0
 
 
-def test_a_policy_that_wants_the_log_now_gets_it_or_stops(
+def test_B15_a_policy_that_wants_the_log_now_gets_it_or_stops(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     url = "http://127.0.0.1:9"
@@ -392,7 +392,9 @@ PROVEN = ("another path", "another entry's head", "another place", "no head", "a
 
 
 @pytest.mark.parametrize("lie", lies())
-def test_a_lying_governor_is_not_believed(tmp_path: Path, environment: dict[str, str], lie: str) -> None:
+def test_B15_B85_a_lying_governor_is_not_believed(
+    tmp_path: Path, environment: dict[str, str], lie: str
+) -> None:
     """Nothing leaves the spool, no receipt is kept, and nothing is remembered."""
     repo = make(tmp_path / "repo", environment)
     repo.commit("start", {"a": "1"})
@@ -428,7 +430,7 @@ def test_what_is_said_of_a_lie(
     assert words in done.err
 
 
-def test_a_forked_log_stops_everything_and_both_checkpoints_are_shown(
+def test_B84_B85_a_forked_log_stops_everything_and_both_checkpoints_are_shown(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     first, second = log_of(), log_of()
@@ -465,7 +467,7 @@ def consistency_of(log: AuditLog, path: str) -> bytes:
     return json.dumps({"from": old, "to": new, "hashes": hashes}).encode()
 
 
-def test_checkpoints_move_only_forward_and_only_with_a_proof(tmp_path: Path) -> None:
+def test_B84_B85_checkpoints_move_only_forward_and_only_with_a_proof(tmp_path: Path) -> None:
     log = log_of()
     seen = []
     for number in range(5):

@@ -78,7 +78,7 @@ def test_the_published_vector(witness: Witness) -> None:
     assert witness.add_checkpoint(request(0, 7)).body.decode() == line
 
 
-def test_everything_else_is_refused_and_changes_nothing(witness: Witness) -> None:
+def test_B85_everything_else_is_refused_and_changes_nothing(witness: Witness) -> None:
     assert witness.add_checkpoint(request(0, 5)).status == 200
     fork = [*leaves(4), *leaves(20)[10:14]]
     text = Note.parse(checkpoint(8)).text
@@ -127,7 +127,7 @@ def test_a_line_in_our_name_that_does_not_hold_spoils_nothing(witness: Witness) 
     assert [one.name for one in Note.parse(kept).signatures] == [ORIGIN, WITNESS]
 
 
-def test_of_two_forks_at_once_one_is_cosigned(witness: Witness) -> None:
+def test_B85_of_two_forks_at_once_one_is_cosigned(witness: Witness) -> None:
     bodies = []
     for number in range(8):
         hashes = [*leaves(4), *leaves(100)[10 * number + 10 : 10 * number + 14]]
