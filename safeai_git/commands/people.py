@@ -13,14 +13,14 @@ from safeai_git.commands.demands import Demands
 from safeai_git.commands.found import Found, Report
 from safeai_git.commands.session import Session
 from safeai_git.commands.summaries import write_summary
+from safeai_git.commands.trust_root import since_policy
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.envelope import Envelope, Opened, check_envelope
-from safeai_git.core.errors import FormatError, HistoryTooShallow, ObjectMissing, RepositoryError, WrongUse
+from safeai_git.core.errors import FormatError, WrongUse
 from safeai_git.core.log.note import NoteKey
 from safeai_git.core.receipt import START as RECEIPT
 from safeai_git.core.trust import Refusal
 from safeai_git.core.verdict import APPROVAL_NAMESPACE, VERDICT_NAMESPACE, Claim, parse_statement
-from safeai_git.git.history import TOO_SHALLOW_HINT, commits_between
 from safeai_git.git.notes import Notes
 from safeai_git.git.store import read_commit
 from safeai_git.keys.ed25519 import verify as verify_signature
@@ -106,51 +106,6 @@ def _results(verifier: Verifier, base: str, head: str, demands: Demands) -> Iter
     yield from verifier.range(base, head)
     if demands.mergeable:
         yield verifier.landing(base, head)
-
-
-def since_policy(session: Session, head: str = "") -> tuple[str, str]:
-    """From the oldest commit with a policy on the first-parent line, to a commit (default: HEAD).
-
-    The oldest, since whoever takes the policy out and puts another one in must not move the beginning of trust.
-
-    Raises:
-        RepositoryError: There is no policy, or it came in along two lines, of which nobody knows the trusted one.
-    """
-    repository, trust = session.repository, session.trust()
-    head = head or repository.head()
-    if not head:
-        raise RepositoryError("there are no commits to verify yet", hint="commit something first")
-    introduced = ""
-    at = head
-    while at:
-        try:
-            if trust.has_policy(at):
-                introduced = at
-            parents = read_commit(repository.store, at).parents
-        except ObjectMissing as error:
-            if not repository.shallow:
-                raise
-            raise HistoryTooShallow(
-                "the commit that introduced the policy may lie below this shallow clone",
-                hint=TOO_SHALLOW_HINT,
-            ) from error
-        at = parents[0] if parents else ""
-    if not introduced:
-        raise RepositoryError(
-            "HEAD has no .safeai/policy.yaml and never had, so there is nothing to verify against",
-            hint="'safeai-git init' writes one; or name a range: safeai-git verify BASE..HEAD",
-        )
-    descended = {introduced}
-    for name in commits_between(repository, introduced, head):
-        parents = read_commit(repository.store, name).parents
-        if not descended.isdisjoint(parents):
-            descended.add(name)
-        elif trust.has_policy(name) and not any(map(trust.has_policy, parents)):
-            raise RepositoryError(
-                f"the policy was introduced by {introduced[:12]} and, on another line, by {name[:12]}",
-                hint="name the commit that you trust: safeai-git verify BASE..HEAD",
-            )
-    return introduced, head
 
 
 def approve(session: Session, revision: str, *, reason: str) -> int:

@@ -12,9 +12,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from safeai_git.commands.people import since_policy
 from safeai_git.commands.receive import deadline_seconds
 from safeai_git.commands.session import Session
+from safeai_git.commands.trust_root import since_policy
 from safeai_git.core.display import count, display
 from safeai_git.core.errors import CouldNotDecide
 from safeai_git.core.trust import format_time
