@@ -17,6 +17,7 @@ from safeai_git.core.errors import DeadlinePassed
 from safeai_git.core.evaluate import Verdict, evaluate
 from safeai_git.core.finding import Decision
 from safeai_git.core.objects import Commit
+from safeai_git.core.policy import PolicyStack
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.verdict import Stamp
 from safeai_git.git.history import recomputed_merge
@@ -83,7 +84,7 @@ class Gate:
         version: Of safeai-git, for the verdict.
         now: Seconds since 1970.
         replayer: Replays checks, or knows what an earlier job saw; without one, checks that the policy asks for count as not replayed.
-        kill_switch: Its state as it is known here, or what tells it for an agent.
+        kill_switch: Its state as it is known here, or what tells it for the base's policy and an agent.
         evaluate_expression: The policy VM.
         deadline: When to give up; replays have limits of their own and do not count.
     """
@@ -97,7 +98,7 @@ class Gate:
         version: str,
         now: Callable[[], float],
         evaluate_expression: Callable[[str, Mapping[str, object]], bool],
-        kill_switch: KillSwitch | Callable[[str], KillSwitch],
+        kill_switch: KillSwitch | Callable[[PolicyStack, str], KillSwitch],
         replayer: Replayer | RecordedEvidence | None = None,
         deadline: Deadline | None = None,
     ) -> None:
@@ -158,7 +159,9 @@ class Gate:
             proposal = replace(proposal, base_tree=starting_point(self.repository, commit)[0])
         known = self._kill_switch
         context = Context(
-            kill_switch=known if isinstance(known, KillSwitch) else known(proposal.attribution.agent),
+            kill_switch=known
+            if isinstance(known, KillSwitch)
+            else known(trust.policy, proposal.attribution.agent),
             evaluate_expression=self._evaluate_expression,
             replay_expected=False,
             branch=self._origin.branch,

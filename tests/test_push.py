@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from conftest import POLICY, Repo
 from tools_cli import PATIENCE, make
-from tools_governor import Governor, verdict
+from tools_governor import Governor, lease_line, verdict
 from tools_log import LOG_SIGNER, ORIGIN, OTHER_SIGNER
 
 from safeai_git.client.checkpoints import Checkpoints
@@ -71,7 +71,7 @@ def named(repo: Repo, governor: Governor) -> dict[str, str]:
     return {
         "SAFEAI_GOVERNOR": governor.url,
         "SAFEAI_GOVERNOR_KEY": log_key(governor),
-        "SAFEAI_TOKEN": governor.token("verdicts:write"),
+        "SAFEAI_TOKEN": governor.token("verdicts:write", "policy:read"),
     }
 
 
@@ -289,7 +289,8 @@ class Listening:
 
             def do_GET(self) -> None:
                 outer.seen.append((self.path, dict(self.headers), b""))
-                found = outer.proof(self.path)
+                asked = self.path.startswith("/v1/kill-switch")
+                found = outer.lease if asked else outer.proof(self.path)
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(found)))
                 self.end_headers()
@@ -300,6 +301,7 @@ class Listening:
 
         self.ended = threading.Event()
         self.proof: Callable[[str], bytes] = lambda path: b"{}"
+        self.lease = lease_line(LOG_SIGNER, ORIGIN)
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
 

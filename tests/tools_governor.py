@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from tools_cli import PATIENCE
 
 from safeai_git.core.canonical import dumps
 from safeai_git.core.envelope import Envelope
+from safeai_git.core.kill_switch import LEASE_TYPE, Lease
 from safeai_git.core.publickey import format_openssh
 from safeai_git.governor.auth.principal import SCOPES
 from safeai_git.governor.auth.tokens import issue
@@ -215,3 +217,12 @@ def statement(
 def verdict(number: int, signer: Ed25519Signer, **more: Any) -> Envelope:
     """A signed verdict."""
     return seal(statement(number, **more), [signer])
+
+
+def lease_line(signer: Ed25519Signer, origin: str, **more: Any) -> bytes:
+    """A lease on the kill switch for the repository of `conftest.POLICY`, released and good for ten minutes."""
+    now = int(time.time())
+    facts: dict[str, Any] = {
+        "governor": origin, "repository": "test/repository", "issued": now, "expires": now + 600, "stopped": "", "agents": ()
+    }  # fmt: skip
+    return seal(Lease(**(facts | more)).format(), [signer], payload_type=LEASE_TYPE).format()

@@ -10,6 +10,7 @@ from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from safeai_git.client.web import exchange, may_have_a_token, tls
 from safeai_git.core.display import safe_text
@@ -112,7 +113,20 @@ class GovernorClient:
                     raise FormatError(f"the Governor's proof holds no hashes: {error}") from None
         raise FormatError("the Governor answered a question for a proof with something else")
 
+    def lease(self, repository: str) -> bytes:
+        """The line of the signed lease on the kill switch for one repository; it is to be checked.
+
+        Raises: as `submit` does.
+        """
+        return self._answer("GET", f"/v1/kill-switch?repository={quote(repository, safe='')}", None)
+
     def _json(self, method: str, path: str, body: bytes | None) -> Any:
+        try:
+            return json.loads(self._answer(method, path, body))
+        except (ValueError, RecursionError):
+            raise FormatError("the Governor's answer is no JSON") from None
+
+    def _answer(self, method: str, path: str, body: bytes | None) -> bytes:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "safeai-git",
@@ -137,17 +151,14 @@ class GovernorClient:
             raise FormatError(f"the Governor {self._shown}: {error.message}") from None
         if not 200 <= answer.status < 300:
             raise self._refusal(answer.status, answer.body)
-        try:
-            return json.loads(answer.body)
-        except (ValueError, RecursionError):
-            raise FormatError("the Governor's answer is no JSON") from None
+        return answer.body
 
     def _refusal(self, status: int, body: bytes) -> Exception:
         word, detail = _problem(body)
         said = f"the Governor {self._shown} answered {status}: {detail or word or 'no reason given'}"
         if status in (401, 403):
             return GovernorUnavailable(
-                said, hint="it needs a token with the scope verdicts:write: SAFEAI_TOKEN"
+                said, hint="SAFEAI_TOKEN has to be a token with the scopes verdicts:write and policy:read"
             )
         if status in (408, 429) or status >= 500:
             return GovernorUnavailable(said, hint=_LATER)

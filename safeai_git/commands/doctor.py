@@ -165,6 +165,12 @@ def _verdicts(session: Session) -> list[Examined]:
                 f"{count(waiting, 'verdict')} not yet confirmed by the Governor: 'safeai-git push' delivers them",
             )
         )
+    policy = session.trust().at(repository.head()).policy
+    if policy.governor is not None:
+        switch = session.kill_switch(policy, "")
+        state = {"released": "ok", "none": "warn"}.get(switch.state, "bad")
+        words = {"none": "no Governor is asked: this machine names none"}.get(switch.state, switch.reason)
+        found.append(Examined("kill switch", state, f"{switch.state}: {words}" if words else switch.state))
     return found
 
 

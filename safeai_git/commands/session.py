@@ -51,6 +51,7 @@ class Session:
     output_format: str = "text"
     _repository: Repository | None = field(default=None)
     _trust: dict[Path | None, TrustReader] = field(default_factory=dict)
+    _leases: Any = None
 
     @staticmethod
     def here(output_format: str = "text") -> Session:
@@ -141,9 +142,19 @@ class Session:
             now=time.time,
             evaluate_expression=evaluate_expression,
             replayer=replayer,
-            kill_switch=kill_switch(self.environ),
+            kill_switch=self.kill_switch,
             deadline=Deadline(deadline_seconds) if deadline_seconds else None,
         )
+
+    def kill_switch(self, policy: PolicyStack, agent: str) -> KillSwitch:
+        """The kill switch as this machine knows it, by its own word and by its Governor's lease."""
+        here = kill_switch(self.environ)
+        if here.state == "engaged" or policy.governor is None:
+            return here
+        if self._leases is None:
+            self._leases = importlib.import_module("safeai_git.lease").Leases(self.repository, self.environ)
+        told: KillSwitch = self._leases.state(policy, agent)
+        return told
 
     def deliver(self, policy: PolicyStack) -> None:
         """Deliver what waits in the spool, where the policy names a Governor.

@@ -219,7 +219,7 @@ class DecisionService:
         if commits > MOST_COMMITS:
             raise TooManyCommits(f"the change has {commits:,} commits; {MOST_COMMITS} are judged at once")
         name = question.repository
-        state: Callable[[str], Any] = lambda agent: self._parts.switches.state(name, agent)  # noqa: E731
+        state: Callable[[Any, str], Any] = lambda _, agent: self._parts.switches.state(name, agent)  # noqa: E731
         gate = Gate(
             repository,
             trust,

@@ -1,0 +1,159 @@
+"""The Governor's kill switch at a workstation: engaged, released, offline, too old, lied about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Repo
+from test_push import KEY, LOG_SIGNER, ORIGIN, governed, listening, named
+from tools_governor import Governor, lease_line
+
+from safeai_git.keys.ed25519 import Ed25519Signer
+from safeai_git.keys.file import generate, load
+
+
+@pytest.fixture
+def governor(tmp_path: Path) -> Iterator[Governor]:
+    with Governor(tmp_path / "governor") as running:
+        yield running
+
+
+def staged(repo: Repo) -> Repo:
+    repo.write("src/f.py", "x = 1\n")
+    repo.git("add", "-A")
+    return repo
+
+
+def check(repo: Repo, env: dict[str, str]) -> Any:
+    return repo.safeai("check", env=env | {"CLAUDECODE": "1"})
+
+
+def kept(repo: Repo) -> list[Path]:
+    return list((repo.path / ".git/safeai/leases").glob("*.json"))
+
+
+def turn(governor: Governor, action: str, kind: str = "repository", name: str = "test/repository") -> None:
+    body = {"action": action, "scope": {"kind": kind, "name": name}, "reason": "a leaked key"}
+    answer = governor.ask("POST", "/v1/kill-switch", body)
+    assert answer.status == 201, answer.body
+
+
+def forget(repo: Repo) -> None:
+    """Make the lease old enough to be asked for again; a lease says itself when it was issued."""
+    for path in kept(repo):
+        path.unlink()
+
+
+def test_what_the_governor_engages_stops_a_workstation_also_when_it_is_gone(
+    tmp_path: Path, environment: dict[str, str], governor: Governor
+) -> None:
+    repo = staged(governed(tmp_path / "repo", environment, governor.url))
+    env = named(repo, governor)
+    assert check(repo, env).code == 0
+    turn(governor, "engage")
+    assert check(repo, env).code == 0  # known for a moment
+    forget(repo)
+    stopped = check(repo, env)
+    assert stopped.code == 1
+    assert "a leaked key" in stopped.both
+    governor.stop(9)
+    assert check(repo, env).code == 1
+    assert "kill switch: engaged: a leaked key" in repo.safeai("doctor", env=env).out
+    port = str(governor.port)
+    governor.settings["SAFEAI_PORT"] = port
+    governor.start()
+    turn(governor, "release")
+    turn(governor, "engage", "agent", "another-agent")
+    forget(repo)
+    assert check(repo, env).code == 0
+    governor.stop(9)
+    assert check(repo, env).code == 0
+
+
+def test_who_was_never_told_does_not_take_silence_for_release(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    url = "http://127.0.0.1:9"
+    repo = staged(governed(tmp_path / "repo", environment, url))
+    denied = check(repo, {"SAFEAI_GOVERNOR": url, "SAFEAI_GOVERNOR_KEY": KEY.format()})
+    assert denied.code == 1
+    assert "kill switch's state is not known" in denied.both
+    assert "cannot be reached" in denied.both
+    assert check(repo, {}).code == 0  # a machine that names no Governor has none to ask
+
+
+def test_a_token_without_the_scope_is_told(
+    tmp_path: Path, environment: dict[str, str], governor: Governor
+) -> None:
+    repo = staged(governed(tmp_path / "repo", environment, governor.url))
+    denied = check(repo, named(repo, governor) | {"SAFEAI_TOKEN": governor.token("verdicts:write")})
+    assert denied.code == 1
+    assert "policy:read" in denied.both
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Ed25519Signer:
+    return load(generate(tmp_path, "other").secret)
+
+
+NOW = int(time.time())
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"stopped": "everything stands still"}, "everything stands still"),
+        ({"agents": ("claude-code",)}, "it stops claude-code"),
+        ({"issued": NOW - 4000, "expires": NOW + 4000}, "too old"),
+        ({"issued": NOW - 900, "expires": NOW - 1}, "too old"),
+        ({"issued": NOW + 7200, "expires": NOW + 9000}, "in the future"),
+        ({"repository": "test/another"}, "another repository"),
+        ({"governor": "governor.example/another"}, "another repository or Governor"),
+    ],
+    ids=str,
+)
+def test_a_lease_that_is_not_good_now_lets_nothing_pass(
+    tmp_path: Path, environment: dict[str, str], more: dict[str, Any], words: str
+) -> None:
+    denied = served(tmp_path, environment, lease_line(LOG_SIGNER, ORIGIN, **more))
+    assert denied.code == 1, denied.both
+    assert words in denied.both
+
+
+@pytest.mark.parametrize("lie", ["another key", "no lease", "endless"])
+def test_what_is_no_lease_of_the_log_s_key_is_not_believed(
+    tmp_path: Path, environment: dict[str, str], other: Ed25519Signer, lie: str
+) -> None:
+    lines = {"another key": lease_line(other, ORIGIN), "no lease": b"{}", "endless": b"x" * 17_000_000}
+    denied = served(tmp_path, environment, lines[lie])
+    assert denied.code == 1, denied.both
+    assert "not known" in denied.both
+
+
+def served(tmp_path: Path, environment: dict[str, str], line: bytes, held: bytes = b"") -> Any:
+    """What ``check`` says where the Governor hands out this."""
+    serving = listening(lambda body: (200, b"{}"))
+    serving.lease = line
+    with serving as (server, _):
+        url = f"http://127.0.0.1:{server.server_port}"
+        repo = staged(governed(tmp_path / "repo", environment, url))
+        env = {"SAFEAI_GOVERNOR": url, "SAFEAI_GOVERNOR_KEY": KEY.format()}
+        if held:
+            serving.lease = held
+            check(repo, env)
+            serving.lease = line
+        return check(repo, env)
+
+
+def test_an_older_lease_does_not_take_the_place_of_a_newer_one(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    newer = lease_line(LOG_SIGNER, ORIGIN, issued=NOW - 60, stopped="engaged since")
+    older = lease_line(LOG_SIGNER, ORIGIN, issued=NOW - 120)
+    denied = served(tmp_path, environment, older, newer)
+    assert denied.code == 1
+    assert "engaged since" in denied.both
