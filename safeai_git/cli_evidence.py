@@ -224,7 +224,7 @@ def register_evidence(app: typer.Typer, door: Door) -> None:
         ],
     ) -> None:
         """Print the JSON Schema of a format, for programs that read what safeai-git writes."""
-        from safeai_git.commands import summaries
+        from safeai_git.commands import schemas
 
         session = door.session(Format.json)
-        door.end(session, lambda: summaries.schema(session, name))
+        door.end(session, lambda: schemas.schema(session, name))

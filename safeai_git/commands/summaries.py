@@ -1,4 +1,4 @@
-"""``show --vsa`` and ``schema``: evidence for other people's tools, and the formats of ours."""
+"""``show --vsa`` and ``verify --vsa``: evidence for other people's tools."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from safeai_git.git.notes import Notes
 from safeai_git.git.store import read_commit
 from safeai_git.keys.ed25519 import verify as verify_signature
 from safeai_git.keys.seal import seal
-from safeai_git.schema import schema as shipped
 from safeai_git.trust import Trust
 
 _STRICTEST_LAST = ("allow", "review", "deny")
@@ -86,9 +85,3 @@ def write_summary(session: Session, trust: Trust, head: str, decision: str, to: 
         print(line.decode())
     else:
         write_atomically(Path(to), line + b"\n", mode=0o644)
-
-
-def schema(session: Session, name: str) -> int:
-    """Print a shipped JSON Schema."""
-    session.data(shipped(name))
-    return 0
