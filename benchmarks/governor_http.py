@@ -1,0 +1,253 @@
+"""``python -m benchmarks.governor_http``: verdicts over HTTP, beside bare signature checks and beside an empty server.
+
+A Governor as people start it, with tokens and the file store, is sent verdicts over 64 connections, one at a time on each;
+then batches of 100. The first reference checks the same signatures in one process and does nothing else; the second is
+uvicorn with an application that reads the body and answers, under the same client. Taken in turns, as medians.
+
+    python -m benchmarks.governor_http [--verdicts 4000] [--connections 64] [--rounds 5] [--to FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from safeai_git.core.canonical import dumps
+from safeai_git.core.envelope import Envelope
+from safeai_git.core.publickey import format_openssh
+from safeai_git.governor.auth.principal import SCOPES
+from safeai_git.governor.auth.tokens import issue
+from safeai_git.keys.ed25519 import Ed25519Signer, verify
+from safeai_git.keys.file import generate
+from safeai_git.keys.seal import seal
+from safeai_git.keys.signer import load_signer
+
+SECRET = "a secret of thirty-two bytes or more, for benchmarks"
+
+
+def statement(number: int) -> bytes:
+    return dumps(
+        {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [
+                {"name": "commit", "digest": {"gitCommit": f"{number:040x}"}},
+                {"name": "tree", "digest": {"gitTree": f"{number:040x}"}},
+            ],
+            "predicateType": "https://safe-ai.dev/attestation/verdict/v1",
+            "predicate": {
+                "repository": "github.com/example/widgets",
+                "time": "2026-01-31T09:30:00Z",
+                "gate": "0.1.0",
+                "kind": "commit",
+                "base": {"commit": "a" * 40, "tree": "b" * 40},
+                "governed": True,
+                "decision": "allow",
+                "kill_switch": {"state": "off"},
+                "policy": {"digest": "c" * 64, "source": ".safeai/policy.yaml"},
+                "attribution": {"class": "ai", "agent": "claude-code", "confidence": "1.00"},
+                "edits": {"count": 1, "total_size": 10, "digest": "d" * 64},
+                "evidence": [],
+                "report": {"sha256": "e" * 64},
+                "findings": {"count": 0, "first": []},
+            },
+        }
+    )
+
+
+@contextmanager
+def governor(folder: Path) -> Iterator[int]:
+    """A Governor as people start it; its port."""
+    settings = {"SAFEAI_DATA_DIR": str(folder), "SAFEAI_PORT": "0", "SAFEAI_JWT_SECRET": SECRET}
+    settings |= {"SAFEAI_REQUESTS_PER_MINUTE": "0", "SAFEAI_LOG_LEVEL": "WARNING", "SAFEAI_HOST": "127.0.0.1"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SAFEAI_")}
+    safeai = [sys.executable, "-m", "safeai_git.admin"]
+    if Path(sys.executable).with_name("safeai").exists():
+        safeai = [str(Path(sys.executable).with_name("safeai"))]
+    subprocess.run([*safeai, "keys", "generate"], env=kept | settings, check=True, capture_output=True)
+    settings["SAFEAI_LOG_LEVEL"] = "INFO"  # the line that says where it listens
+    process = subprocess.Popen([*safeai, "serve"], env=kept | settings, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            said = json.loads(line)
+            if said.get("event") == "serving":
+                break
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield int(said["address"].rsplit(":", 1)[1])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """The least that a server does."""
+    if scope["type"] != "http":
+        return
+    while (await receive()).get("more_body"):
+        pass
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 201, "headers": headers})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+@contextmanager
+def empty_server() -> Iterator[int]:
+    """uvicorn around `echo`, in a process of its own; its port."""
+    code = "import benchmarks.governor_http as here; here.serve_empty()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def serve_empty() -> None:
+    config = uvicorn.Config(
+        echo, port=0, loop="uvloop", http="httptools", access_log=False, log_level="error", lifespan="off"
+    )
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            print(self.servers[0].sockets[0].getsockname()[1], flush=True)
+
+    Server(config).run()
+
+
+def request(body: bytes, token: str) -> bytes:
+    head = f"POST /v1/verdicts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+async def _one(port: int, requests: Iterator[bytes], times: list[float], wrong: list[bytes]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for one in requests:
+        began = time.perf_counter()
+        writer.write(one)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        await reader.readexactly(length)
+        times.append(time.perf_counter() - began)
+        if head[9:12] not in (b"200", b"201"):
+            wrong.append(head)
+    writer.close()
+
+
+def send(port: int, requests: list[bytes], connections: int) -> tuple[float, list[float]]:
+    """Send them all; seconds, and how long each answer took."""
+    times: list[float] = []
+    wrong: list[bytes] = []
+
+    async def everything() -> None:
+        left = iter(requests)
+        await asyncio.gather(*(_one(port, left, times, wrong) for _ in range(connections)))
+
+    began = time.perf_counter()
+    asyncio.run(everything())
+    if wrong:
+        raise SystemExit(f"{len(wrong)} requests failed: {wrong[0]!r}")
+    return time.perf_counter() - began, times
+
+
+def check(envelopes: list[Envelope], signer: Ed25519Signer) -> float:
+    """Seconds that the bare signatures take."""
+    began = time.perf_counter()
+    for one in envelopes:
+        if not verify(signer.public.raw, one.signatures[0].sig, one.signed_bytes):
+            raise SystemExit("a signature does not hold")
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--verdicts", type=int, default=4000)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--to", type=Path, metavar="FILE")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        made = generate(Path(scratch) / "agent", "default", None)
+        signer = load_signer(made.secret)
+        assert isinstance(signer, Ed25519Signer)
+        facts: dict[str, Any] = {
+            "issuer": "safeai-governor",
+            "audience": "safeai-governor",
+            "subject": "bench",
+        }
+        token = issue(
+            key=SECRET.encode(), algorithm="HS256", scopes=frozenset(SCOPES), seconds=86_400, **facts
+        )
+        folder = Path(scratch) / "governor"
+        folder.mkdir()
+        rates: dict[str, list[float]] = {"checks": [], "single": [], "empty": [], "batches": []}
+        slowest: list[float] = []
+        with governor(folder) as port, empty_server() as empty:
+            key = {
+                "action": "register",
+                "public": format_openssh(signer.public).decode().strip(),
+                "principal": "bench@example.com",
+                "purposes": ["safeai-verdict"],
+                "reason": "benchmark",
+            }
+            send(port, [request(json.dumps(key).encode(), token).replace(b"/v1/verdicts", b"/v1/keys")], 1)
+            number = 0
+            for taken in range(asked.rounds + 1):
+                many = [seal(statement(number + at), [signer]) for at in range(asked.verdicts * 2)]
+                number += len(many)
+                single, batched = many[: asked.verdicts], many[asked.verdicts :]
+                requests = [request(one.format(), token) for one in single]
+                batches = [
+                    request(
+                        b'{"envelopes":[' + b",".join(one.format() for one in batched[at : at + 100]) + b"]}",
+                        token,
+                    )
+                    for at in range(0, len(batched), 100)
+                ]
+                checks = len(single) / check(single, signer)
+                seconds, times = send(port, requests, asked.connections)
+                bare, _ = send(empty, requests, asked.connections)
+                together, _ = send(port, batches, 4)
+                if taken:  # the first round does not count
+                    rates["checks"].append(checks)
+                    rates["single"].append(len(single) / seconds)
+                    rates["empty"].append(len(single) / bare)
+                    rates["batches"].append(len(batched) / together)
+                    slowest.append(statistics.quantiles(times, n=100)[98] * 1000)
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    result = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        "python": platform.python_version(),
+        "per second": {name: round(value) for name, value in middle.items()},
+        "single / checks": round(middle["single"] / middle["checks"], 3),
+        "batches / checks": round(middle["batches"] / middle["checks"], 3),
+        "single / empty server": round(middle["single"] / middle["empty"], 3),
+        "p99 milliseconds": round(statistics.median(slowest), 1),
+    }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if asked.to:
+        asked.to.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
