@@ -6,25 +6,38 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, OTHER_SIGNER, signed
+from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, OTHER_SIGNER, WITNESS_KEY, WITNESS_SIGNER, signed
 
 from safeai_git.core import canonical
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, LogProofInvalid
 from safeai_git.core.log import base64
 from safeai_git.core.log.chain import LONGEST_LINE, Chain, lines_of
-from safeai_git.core.log.checkpoint import Checkpoint, parse_number
+from safeai_git.core.log.checkpoint import Checkpoint, open_checkpoint, parse_number
+from safeai_git.core.log.cosignature import Cosignature
+from safeai_git.core.log.cosignature import message as witnessed
 from safeai_git.core.log.entry import (
     MAX_ENTRY,
     Draft,
+    Entry,
     completed,
     format_commit,
     format_time,
     parse_commit,
+    parse_time,
     receipt_head,
 )
 from safeai_git.core.log.merkle import leaf_hash
-from safeai_git.core.log.note import ED25519, MAX_BYTES, NoteKey
+from safeai_git.core.log.note import (
+    COSIGNATURE,
+    ED25519,
+    MAX_BYTES,
+    MAX_SIGNATURES,
+    Note,
+    NoteKey,
+    NoteSignature,
+    is_key_name,
+)
 from safeai_git.core.log.policy import parse_policy
 from safeai_git.core.log.proof import MAX_PATH, LogProof
 from safeai_git.core.log.tiles import format_bundle
@@ -32,6 +45,7 @@ from safeai_git.core.receipt import LONGEST, Receipt, check_receipt
 from safeai_git.keys.ed25519 import verify
 from safeai_git.keys.seal import seal
 
+OTHER_KEY = NoteKey(ORIGIN, ED25519, OTHER_SIGNER.public.raw)
 TIME = format_time(1_767_225_600_000)
 
 
@@ -113,11 +127,14 @@ def test_a_checkpoint_says_what_it_can_say() -> None:
         lambda: Checkpoint("a", 0, bytes(31)),
         lambda: Checkpoint("a", 0, bytes(32), ("",)),
         lambda: Checkpoint("a", 0, bytes(32), ("a\nb",)),
-        lambda: Checkpoint.parse(f"a\n0\n{base64.encode(bytes(32))}"),
-        lambda: Checkpoint.parse("a\n0\n"),
     ):
         with pytest.raises(FormatError, match="checkpoint"):
             wrong()
+    whole = f"a\n0\n{base64.encode(bytes(32))}\n"
+    assert Checkpoint.parse(whole).size == 0
+    for text in (whole[:-1], whole + "more", "a\n0\n", ""):
+        with pytest.raises(FormatError, match="each on a line of its own"):
+            Checkpoint.parse(text)
     most = Checkpoint("a", 2**63 - 1, bytes(32), ("more",))
     assert Checkpoint.parse(most.format()) == most
 
@@ -149,6 +166,25 @@ def test_an_entry_has_a_longest_length() -> None:
         Draft.of_data("note", "n", {"x": float("nan")})
 
 
+def test_an_entry_is_read_up_to_its_last_byte() -> None:
+    line = entry(0)
+    longest = line.replace(b'{"n":0}', b'{"n":"%b"}' % (b"x" * (MAX_ENTRY - len(line) - 1)))
+    assert len(longest) == MAX_ENTRY
+    assert Entry.parse(longest).body.startswith(b'{"n":"xx')
+    for wrong in (
+        longest.replace(b"xx", b"xxx", 1),
+        line[:-1] + b"x",
+        line + b"}",
+        line[:-1],
+        line.replace(b'{"n":0}', b"{}}"),
+        line.replace(b'{"n":0}', b'{"n":0,}'),
+        line.replace(b'{"n":0}', b"{" * 50_000 + b"}"),
+        line.replace(b'"n":0', b'"n":"\xff"'),
+    ):
+        with pytest.raises(FormatError):
+            Entry.parse(wrong)
+
+
 def test_a_receipts_head_belongs_before_one_body() -> None:
     line = entry(0)
     head = receipt_head(line)
@@ -175,6 +211,123 @@ def test_a_commit_line_is_what_format_commit_writes() -> None:
     ):
         with pytest.raises(FormatError):
             parse_commit(wrong)
+
+
+def test_a_time_is_written_one_way() -> None:
+    assert parse_time(TIME) == 1_767_225_600_000
+    for wrong in (
+        TIME.replace(".", "x"),
+        TIME[:-1] + "z",
+        TIME[:-4] + " 00Z",
+        "2026-01-01T00:00:60.000Z",
+        "",
+    ):
+        with pytest.raises(FormatError, match="not a time"):
+            parse_time(wrong)
+
+
+def test_a_note_is_bounded_and_signed() -> None:
+    line = signed("x\n").signatures[0]
+    for wrong in (lambda: Note("x\n", ()), lambda: Note("x\n", (line,) * (MAX_SIGNATURES + 1))):
+        with pytest.raises(FormatError, match="1 to 100 signatures"):
+            wrong()
+    most = Note("x\n", (line,) * MAX_SIGNATURES)
+    assert Note.parse(most.format()) == most
+    with pytest.raises(FormatError, match="more than 100 signatures"):
+        Note.parse(most.format() + line.format().encode())
+    for text in ("x", "x\t\n", "x\x00\n"):
+        with pytest.raises(FormatError, match="ends in a newline"):
+            Note(text, (line,))
+    room = MAX_BYTES - len(signed("\n").format())
+    whole = signed("x" * room + "\n").format()
+    assert len(whole) == MAX_BYTES
+    assert Note.parse(whole).format() == whole
+    with pytest.raises(FormatError, match="is not read"):
+        Note.parse(b"x" + whole)
+    for data, message in (
+        (b"\xff", "not UTF-8 at byte 0"),
+        (b"x\n", "no signatures after an empty line"),
+        (b"x\n\n\xe2\x80\x94 a AAAAAAA=", "no signatures after an empty line"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            Note.parse(data)
+
+
+def test_a_key_of_a_note_has_a_name_a_kind_and_a_length() -> None:
+    for name in ("", "a+b", "a b", "a\u00a0b", "a\x00", "\ud800"):
+        assert not is_key_name(name)
+        with pytest.raises(FormatError, match="cannot be called"):
+            NoteKey(name, ED25519, bytes(32))
+    assert is_key_name("example.com/log")
+    with pytest.raises(FormatError, match="of type 0x02"):
+        NoteKey("a", 2, bytes(32))
+    for length in (31, 33):
+        with pytest.raises(FormatError, match=f"has {length} bytes"):
+            NoteKey("a", ED25519, bytes(length))
+    empty = f"a+{'0' * 8}+"
+    for text, message in (
+        (empty, "is empty"),
+        ("a+b", "not a verifier key"),
+        (LOG_KEY.format().replace("dfc40b58", "DFC40B58"), "not a verifier key"),
+        (LOG_KEY.format().replace("dfc40b58", "dfc40b59"), "says id dfc40b59"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            NoteKey.parse(text)
+
+
+def test_a_signature_line_has_a_dash_a_name_and_five_bytes() -> None:
+    good = f"\u2014 a {base64.encode(b'12345')}"
+    assert NoteSignature.parse(good) == NoteSignature("a", b"1234", b"5")
+    for line, message in (
+        (good[2:], "not a note's signature line"),
+        ("\u2014 a", "not a note's signature line"),
+        (good.replace(" a ", " a+b "), "not a note's signature line"),
+        (f"\u2014 a {base64.encode(b'1234')}", "is too short"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            NoteSignature.parse(line)
+
+
+def test_a_known_keys_signature_holds_or_nothing_does() -> None:
+    note = signed("x\n")
+    twice = Note("x\n", note.signatures * 2)
+    assert twice.check([LOG_KEY, LOG_KEY], verify) == (LOG_KEY,)
+    assert note.check([], verify) == ()
+    wrong = Note("y\n", note.signatures)
+    assert wrong.check([OTHER_KEY], verify) == ()
+    with pytest.raises(LogProofInvalid, match="does not hold"):
+        wrong.check([LOG_KEY], verify)
+
+
+def test_a_cosignature_is_of_its_witness_text_and_time() -> None:
+    body = Cosignature(7, WITNESS_SIGNER.sign(witnessed("x\n", 7))).format()
+    assert Cosignature.parse(body).format() == body
+    assert WITNESS_KEY.holds("x\n", body, verify)
+    assert not WITNESS_KEY.holds("y\n", body, verify)
+    assert not WITNESS_KEY.holds("x\n", Cosignature(8, body[8:]).format(), verify)
+    assert not WITNESS_KEY.holds("x\n", body[:-1], verify)
+    assert not WITNESS_KEY.holds("x\n", LOG_SIGNER.sign(b"x\n"), verify)
+    for wrong, words in ((body + b"x", "72 bytes"), (body[:-1], "72 bytes"), (b"\x80" + body[1:], "63 bits")):
+        with pytest.raises(FormatError, match=words):
+            Cosignature.parse(wrong)
+    assert Cosignature.parse(b"\x7f" + b"\xff" * 7 + bytes(64)).time == 2**63 - 1
+
+
+def test_a_checkpoint_is_signed_by_a_key_of_its_log() -> None:
+    text = Checkpoint(ORIGIN, 1, bytes(32)).format()
+    good = signed(text).format()
+    assert open_checkpoint(good, ORIGIN, [LOG_KEY], verify).signers == (LOG_KEY,)
+    with pytest.raises(LogProofInvalid, match="of the log"):
+        open_checkpoint(good, "other.example", [LOG_KEY], verify)
+    with pytest.raises(LogProofInvalid, match="not signed by a key of that log"):
+        open_checkpoint(good, ORIGIN, [], verify)
+    elsewhere = NoteKey("other.example", ED25519, LOG_SIGNER.public.raw)
+    with pytest.raises(LogProofInvalid, match="not signed by a key of that log"):
+        open_checkpoint(signed(text, key=elsewhere).format(), ORIGIN, [elsewhere], verify)
+    witness = NoteKey(ORIGIN, COSIGNATURE, WITNESS_SIGNER.public.raw)
+    line = NoteSignature(ORIGIN, witness.id, Cosignature(7, WITNESS_SIGNER.sign(witnessed(text, 7))).format())
+    with pytest.raises(LogProofInvalid, match="not signed by a key of that log"):
+        open_checkpoint(Note(text, (line,)).format(), ORIGIN, [witness], verify)
 
 
 # proofs, policies, bundles

@@ -204,5 +204,5 @@ class Note:
                 raise LogProofInvalid(
                     f"the signature in the name of {one.name} (key {one.key_id.hex()}) does not hold"
                 )
-            signers += [key for key in holding if key not in signers]
-        return tuple(signers)
+            signers += holding
+        return tuple(dict.fromkeys(signers))
