@@ -212,6 +212,7 @@ class Bench:
 
 def _in_child(folder: Path, test: str, marks: str) -> int:
     signal.alarm(LONGEST_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, LONGEST_SECONDS / 5)  # of its own: an endless loop is found sooner
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
     if not os.environ.get("MUTATION_DEBUG"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -11,6 +12,7 @@ from test_guards import edit, policy, proposal, verdict_of
 from tools_log import LOG_SIGNER, leaves, nodes_of
 
 from safeai_git.core import canonical
+from safeai_git.core.bundle import LARGEST_BUNDLE, MOST_OBJECTS, Bundle, PolicyText
 from safeai_git.core.context import CheckEvidence, Context
 from safeai_git.core.envelope import MAX_LINE, MAX_PAE, Envelope
 from safeai_git.core.errors import FormatError
@@ -22,6 +24,7 @@ from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.core.policy_faults import Refused
 from safeai_git.core.policy_values import tree_path
 from safeai_git.core.vsa import of_verification
+from safeai_git.keys.seal import seal
 
 ID = "1" * 40
 
@@ -85,6 +88,18 @@ def test_a_line_of_an_envelope_is_bounded_and_its_base64_is_written_one_way() ->
         assert b64decode(odd) == b64decode(part)
         with pytest.raises(FormatError):
             Envelope.parse(good.replace(part, odd))
+
+
+def test_a_bundle_is_bounded() -> None:
+    whole = Bundle(ID, (), PolicyText("", None), seal(b"{}", [LOG_SIGNER]))
+    assert Bundle.parse(whole.format()) == whole
+    room = LARGEST_BUNDLE - len(replace(whole, report={"x": ""}).format())
+    assert len(replace(whole, report={"x": "y" * room}).format()) == LARGEST_BUNDLE
+    with pytest.raises(FormatError, match="at most 33,554,432 are read"):
+        replace(whole, report={"x": "y" * (room + 1)}).format()
+    for wrong in (b"5", b"[%b]" % b",".join([b"5"] * (MOST_OBJECTS + 1))):
+        with pytest.raises(FormatError, match="objects: not a list of at most"):
+            Bundle.parse(whole.format().replace(b'"objects":[]', b'"objects":' + wrong))
 
 
 def test_a_commit_may_end_with_its_parents() -> None:

@@ -6,7 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, OTHER_SIGNER, WITNESS_KEY, WITNESS_SIGNER, signed
+from tools_log import (
+    LOG_KEY,
+    LOG_SIGNER,
+    ORIGIN,
+    OTHER_SIGNER,
+    WITNESS_KEY,
+    WITNESS_SIGNER,
+    leaves,
+    nodes_of,
+    root_of,
+    signed,
+)
 
 from safeai_git.core import canonical
 from safeai_git.core.envelope import Envelope
@@ -27,7 +38,14 @@ from safeai_git.core.log.entry import (
     parse_time,
     receipt_head,
 )
-from safeai_git.core.log.merkle import leaf_hash
+from safeai_git.core.log.merkle import (
+    Frontier,
+    consistency_path,
+    inclusion_path,
+    leaf_hash,
+    verify_consistency,
+    verify_inclusion,
+)
 from safeai_git.core.log.note import (
     COSIGNATURE,
     ED25519,
@@ -162,6 +180,7 @@ def test_an_entry_has_a_longest_length() -> None:
     ):
         with pytest.raises(FormatError):
             Draft.of_data(kind, key, {})
+    assert len(draft(longest).rest) == MAX_ENTRY - 160  # what stands before the kind never takes more
     with pytest.raises(FormatError, match="cannot be written as JSON"):
         Draft.of_data("note", "n", {"x": float("nan")})
 
@@ -353,6 +372,54 @@ def test_a_proof_of_odd_shape_is_refused_in_words() -> None:
             LogProof.parse(data)
     most = LogProof(0, (bytes(32),) * MAX_PATH, b"x")
     assert LogProof.parse(most.format()) == most
+
+
+def test_a_merkle_proof_is_of_the_length_that_it_has_to_be() -> None:
+    hashes = leaves(7)
+    nodes, root = nodes_of(hashes), root_of(hashes)
+    path = inclusion_path(2, 7, nodes)
+    verify_inclusion(hashes[2], 2, 7, path, root)
+    for index, size, wrong, message in (
+        (2, 7, [*path, root], "is too long for"),
+        (2, 7, path[:-1], "is too short for"),
+        (7, 7, path, "there is no leaf 7"),
+        (-1, 7, path, "there is no leaf -1"),
+        (3, 7, path, "leads to another root"),
+        (2, 7, [path[0][:-1], *path[1:]], "have 32 bytes"),
+    ):
+        with pytest.raises(LogProofInvalid, match=message):
+            verify_inclusion(hashes[2], index, size, wrong, root)
+    old = root_of(hashes[:3])
+    grown = consistency_path(3, 7, nodes)
+    verify_consistency(3, 7, grown, old, root)
+    verify_consistency(7, 7, [], root, root)
+    verify_consistency(7, 7, [], b"any", b"any")  # of one size, roots are only compared
+    verify_consistency(0, 7, [], root_of([]), root)
+    verify_consistency(0, 0, [], root_of([]), root_of([]))
+    for sizes, wrong, roots, message in (
+        ((3, 7), [*grown, root], (old, root), "is too long"),
+        ((3, 7), grown[:-1], (old, root), "is too short"),
+        ((3, 7), [], (old, root), "is missing"),
+        ((3, 7), grown, (root, root), "another root for the old"),
+        ((3, 7), grown, (old, old), "another root for the new"),
+        ((3, 7), grown, (old[1:], root), "have 32 bytes"),
+        ((3, 7), grown, (old, root[1:]), "have 32 bytes"),
+        ((3, 7), [*grown[:-1], b""], (old, root), "have 32 bytes"),
+        ((8, 7), grown, (old, root), "is not the beginning"),
+        ((-1, 7), grown, (old, root), "is not the beginning"),
+        ((7, 7), grown, (root, root), "need no proof"),
+        ((0, 7), grown, (root_of([]), root), "need no proof"),
+        ((7, 7), [], (old, root), "two roots"),
+        ((0, 7), [], (old, root), "two roots"),
+        ((0, 0), [], (old, old), "two roots"),
+        ((0, 0), [], (root_of([]), old), "two roots"),
+    ):
+        with pytest.raises(LogProofInvalid, match=message):
+            verify_consistency(*sizes, wrong, *roots)
+    with pytest.raises(ValueError, match="is not that of a tree"):
+        Frontier(3, [bytes(32)])
+    with pytest.raises(ValueError, match="is not that of a tree"):
+        Frontier(1, [bytes(31)])
 
 
 def test_a_policy_that_is_too_long_or_unfinished_is_refused() -> None:
