@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from types import FrameType
 from typing import TextIO
 
@@ -136,11 +137,28 @@ def plain_replay(arguments: list[str]) -> tuple[str, bool] | None:
     return ("".join(revisions), "--quiet" in options) if len(revisions) + staged == 1 else None
 
 
+def _agent_hook(arguments: list[str]) -> int:
+    """An agent's own hook. Of all codes only 2 stops the agent, so whatever goes wrong has to end with 2."""
+
+    def asked() -> int:
+        if arguments == ["agent", "hook", "claude-code"]:
+            from safeai_git.commands.agents import run_hook
+
+            return run_hook()
+        from safeai_git.cli import run
+
+        return run(arguments)
+
+    return WRONG_USE if guarded(asked) else ALLOWED
+
+
 def _run(arguments: list[str]) -> int:
     if arguments[:2] == ["hook", "run"] and len(arguments) > 2 and not arguments[2].startswith("-"):
         from safeai_git.hook import run_hook
 
         return run_hook(arguments[2], arguments[3:])
+    if ("agent", "hook") in pairwise(arguments):
+        return _agent_hook(arguments)
     if (asked := plain_replay(arguments)) is not None:
         from safeai_git.commands.replay import run_replay
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from safeai_git import __version__
+from safeai_git.cli_agents import register_agents
 from safeai_git.cli_evidence import Door, register_evidence
 from safeai_git.cli_options import (
     AgainOption,
@@ -264,6 +265,7 @@ def ci(
 
 
 register_evidence(app, Door(_session, _end, _report))
+register_agents(app, Door(_session, _end, _report))
 
 
 @app.command()

@@ -153,6 +153,11 @@ class Gate:
         """Judge a patch on `base` by the policy there."""
         return self._judge(self.reader.patch(patch, base, message), self.trust.at(base))
 
+    def edited(self, path: bytes, before: bytes | None, after: bytes) -> Judgement:
+        """Judge an edit of one file before it is made, by the policy of HEAD; nothing is replayed for it."""
+        proposal = self.reader.edited(path, before, after)
+        return self._judge(proposal, self.trust.at(proposal.base_commit), replay_expected=False)
+
     def _judge(self, proposal: Proposal, trust: Trust, *, replay_expected: bool = True) -> Judgement:
         if proposal.kind == "merge":
             commit = read_commit(self.repository.store, proposal.head_commit)

@@ -22,6 +22,7 @@ from safeai_git.git.history import commits_between, merge_bases, merged_tree, re
 from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import Libgit2Store, read_commit
+from safeai_git.git.working import with_file
 
 _LARGEST_UNPACKED = 128 * 1024 * 1024
 _BINARY = re.compile(rb"^(?:literal|delta) ([0-9]{1,18})\r?$", re.MULTILINE)
@@ -182,6 +183,27 @@ class ProposalReader:
                 return reader._between("patch", base_tree, tree, self._attribute(metadata), base_commit=base)
             finally:
                 objects.close()
+
+    def edited(self, path: bytes, before: bytes | None, after: bytes) -> Proposal:
+        """One file's change in the working tree, on top of HEAD: what is written before it goes to this store.
+
+        Args:
+            path: From the root.
+            before: Its content now; ``None`` when it does not exist.
+            after: Its content afterwards.
+        """
+        head = self._repository.head()
+        base_tree = read_commit(self._store, head).tree if head else EMPTY_TREE
+        if before is not None:
+            base_tree = with_file(self._store, base_tree, path, before)
+        metadata = Metadata(
+            author=self._repository.identity("AUTHOR"),
+            branch=self._origin.branch or self._repository.branch(),
+            environment=self._origin.environment,
+            claimed_agent=self._origin.claimed_agent,
+        )
+        tree = with_file(self._store, base_tree, path, after)
+        return self._between("patch", base_tree, tree, self._attribute(metadata), base_commit=head)
 
     def paths(self, old: str, new: str) -> list[bytes]:
         """The paths that differ between two trees: the first of them, where there are too many, and governance files."""
