@@ -19,6 +19,7 @@ from safeai_git.core.errors import FormatError
 from safeai_git.core.evaluate import evaluate
 from safeai_git.core.kill_switch import Scope, Switches, SwitchEvent
 from safeai_git.core.log.hashes import Hashes
+from safeai_git.core.log.note import NoteKey
 from safeai_git.core.objects import parse_commit
 from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.core.policy_faults import Refused
@@ -129,6 +130,11 @@ def test_hashes_of_a_log_are_those_that_it_has() -> None:
     for level, index in ((0, 600), (0, -1), (3, 75), (8, 2), (9, 1), (10, 0), (16, 0)):
         with pytest.raises(LookupError, match="no subtree"):
             hashes.node(level, index)
+
+
+def test_what_is_said_of_a_key_that_cannot_be_read_holds_no_control_characters() -> None:
+    with pytest.raises(FormatError, match=r"the verifier key 'a\\x00b' is not base64"):
+        NoteKey.parse("a\0b+00000000+=")
 
 
 def test_a_summary_of_a_verification_has_names_that_can_be_signed() -> None:

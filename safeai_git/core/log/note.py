@@ -88,7 +88,7 @@ class NoteKey:
         stated, second, encoded = rest.partition("+")
         if not plus or not second or not _KEY_ID.fullmatch(stated):
             raise FormatError(f"not a verifier key (name+id+base64): {text[:120]!a}")
-        data = base64.decode(encoded, f"the verifier key {name}")
+        data = base64.decode(encoded, f"the verifier key {name[:80]!a}")
         if not data:
             raise FormatError(f"the verifier key {name[:80]!a} is empty")
         key = cls(name, data[0], data[1:])
