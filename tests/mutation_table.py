@@ -147,6 +147,10 @@ SAME: dict[tuple[str, str], str] = {
         "parse: `b64encode(parsed.untrusted_payload) == found[1] and b64encode(parsed.signatures[0].sig)...` is always false",
     ): "the same",
     (
+        "core/log/note.py",
+        "parse: `not second` dropped from `not plus or not second or (not _KEY_ID.fullmatch(stated))`",
+    ): "what lacks it is an empty key, which is refused as one",
+    (
         "core/log/merkle.py",
         "verify_inclusion: `here` dropped from `not here & 1 and here`",
     ): "it is 0 only where the last leaf's place is, and such a proof was refused",
@@ -227,3 +231,13 @@ SAME: dict[tuple[str, str], str] = {
     ): "the empty tree has no entries to object to",
 }
 """Mutants that behave as the original does, and why: ``(module, what)``."""
+
+LONE: dict[str, tuple[str, ...]] = {
+    "core/log/policy.py": (
+        "parse_policy: `len(data) > MAX_BYTES` becomes `len(data) >= MAX_BYTES`",
+        "parse_policy: `len(lines) > MAX_LINES` becomes `len(lines) >= MAX_LINES`",
+        "_read: `len(url) <= 1` becomes `len(url) < 1`",
+    ),
+    "weighing.py": ("weigh: the condition `not line.startswith(RECEIPT)` dropped",),
+}
+"""Mutants that ``test_lone_guards.py`` is there for; no other one runs it."""

@@ -1,0 +1,42 @@
+"""Guards that no other quick test sees: `tests/mutation_table.py` names this file for their mutants alone."""
+
+from __future__ import annotations
+
+import pytest
+from test_guards import AI, RING, signed, trust, verdict_of
+from tools_log import LOG_KEY, LOG_SIGNER, WITNESS_KEY
+
+from safeai_git.core.errors import FormatError
+from safeai_git.core.log.policy import MAX_BYTES, MAX_LINES, parse_policy
+from safeai_git.core.receipt import START
+from safeai_git.weighing import Court, Subject, weigh
+
+
+def test_a_receipt_among_the_lines_is_no_spoilt_verdict() -> None:
+    court, subject = Court(trust(), RING, 1), Subject("4" * 40, "3" * 40, AI)
+    receipt = START + b'x"}'
+    assert weigh([receipt], subject, court) == weigh([], subject, court)
+    spoilt = signed(verdict_of(), LOG_SIGNER)
+    assert weigh([receipt, spoilt], subject, court).reason == weigh([spoilt], subject, court).reason
+
+
+def test_a_witness_policy_has_a_longest_length() -> None:
+    end = b"quorum none\n"
+    assert parse_policy(b"\n" * (MAX_LINES - 2) + end).quorum == "none"
+    assert parse_policy(b"#" * (MAX_BYTES - len(end) - 1) + b"\n" + end).quorum == "none"
+    for data in (b"\n" * (MAX_LINES - 1) + end, b"#" * (MAX_BYTES - len(end)) + b"\n" + end):
+        with pytest.raises(FormatError, match="too long"):
+            parse_policy(data)
+
+
+def test_a_log_and_a_witness_may_have_an_address() -> None:
+    log, witness = LOG_KEY.format(), WITNESS_KEY.format()
+    text = f"log {log} https://log.example/\nwitness w {witness} https://w.example/\nquorum w\n"
+    policy = parse_policy(text.encode())
+    assert [one.url for one in (policy.logs[0], policy.witnesses["w"])] == [
+        "https://log.example/",
+        "https://w.example/",
+    ]
+    for one in ("https://log.example/", "https://w.example/"):
+        with pytest.raises(FormatError, match="not understood"):
+            parse_policy(text.replace(one, one + " more").encode())
