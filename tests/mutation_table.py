@@ -148,6 +148,10 @@ SAME: dict[tuple[str, str], str] = {
     ): "the same",
     (
         "core/log/note.py",
+        "parse: `not plus` dropped from `not plus or not second or (not _KEY_ID.fullmatch(stated))`",
+    ): "where the first is missing, the second is",
+    (
+        "core/log/note.py",
         "parse: `not second` dropped from `not plus or not second or (not _KEY_ID.fullmatch(stated))`",
     ): "what lacks it is an empty key, which is refused as one",
     (
