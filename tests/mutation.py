@@ -296,17 +296,18 @@ def _digest(path: Path) -> bytes:
 
 @cache
 def _files(test: str) -> frozenset[Path]:
-    """A test's file, the modules of ``tests/`` that it imports, however far away, and all data of the tests."""
-    wanted, found = (
-        [HERE / test, HERE / "conftest.py"],
-        {p for p in (HERE / "data").rglob("*") if p.is_file()},
-    )
+    """A test's file, the modules of ``tests/`` that it imports, however far away, and the data that they name."""
+    wanted, found = [HERE / test, HERE / "conftest.py"], set[Path]()
     while wanted:
         path = wanted.pop()
         if path in found or not path.is_file():
             continue
         found.add(path)
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        text = path.read_text(encoding="utf-8")
+        for data in (HERE / "data").iterdir():
+            if f"data/{data.name}" in text or f'"data" / "{data.name}"' in text:
+                found |= {one for one in (data, *data.rglob("*")) if one.is_file()}
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Import):
                 names = [one.name for one in node.names]
             elif isinstance(node, ast.ImportFrom) and not node.level:
