@@ -241,6 +241,7 @@ LONE: dict[str, tuple[str, ...]] = {
         "parse_policy: `len(data) > MAX_BYTES` becomes `len(data) >= MAX_BYTES`",
         "parse_policy: `len(lines) > MAX_LINES` becomes `len(lines) >= MAX_LINES`",
         "_read: `len(url) <= 1` becomes `len(url) < 1`",
+        "_group: `int(threshold) > len(members)` becomes `int(threshold) >= len(members)`",
     ),
     "weighing.py": ("weigh: the condition `not line.startswith(RECEIPT)` dropped",),
 }

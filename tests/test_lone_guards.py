@@ -40,3 +40,8 @@ def test_a_log_and_a_witness_may_have_an_address() -> None:
     for one in ("https://log.example/", "https://w.example/"):
         with pytest.raises(FormatError, match="not understood"):
             parse_policy(text.replace(one, one + " more").encode())
+
+
+def test_a_group_may_want_all_of_its_members_by_number() -> None:
+    text = f"witness w {WITNESS_KEY.format()}\ngroup g 1 w\nquorum g\n"
+    assert parse_policy(text.encode()).groups["g"].threshold == 1
