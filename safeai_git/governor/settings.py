@@ -139,7 +139,13 @@ VARIABLES: tuple[Variable, ...] = (
         str,
         secret=True,
     ),
-    Variable("SAFEAI_WITNESS_POLICY", "witness_policy", "File with the C2SP witness policy.", "", _path),
+    Variable(
+        "SAFEAI_WITNESS_POLICY",
+        "witness_policy",
+        "Kept for the C2SP witness policy. Witnesses are not asked yet, so setting it stops the start.",
+        "",
+        _path,
+    ),
     Variable(
         "SAFEAI_JWT_ALGORITHM",
         "jwt_algorithm",
@@ -364,6 +370,11 @@ def _refuse_contradictions(settings: Settings) -> None:
     if settings.tls_client_ca and not settings.tls_cert:
         raise WrongUse(
             "SAFEAI_TLS_CLIENT_CA needs SAFEAI_TLS_CERT: clients are asked for theirs by our own TLS"
+        )
+    if settings.witness_policy is not None:
+        raise WrongUse(
+            "SAFEAI_WITNESS_POLICY is set, and this version asks no witnesses",
+            hint="leave it unset; 'safeai witness' signs for other logs",
         )
     if settings.jwt_public_key and settings.jwt_jwks_url:
         raise WrongUse(
