@@ -59,7 +59,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def children_of(process: int) -> list[int]:
+def children_of(process: int) -> list[tuple[int, str]]:
+    """Each child's number and when it started: a number alone soon stands for another process."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -67,8 +68,15 @@ def children_of(process: int) -> list[int]:
         except OSError:
             continue
         if after_name[1] == str(process):  # proc(5): state, then the parent
-            found.append(int(stat.parent.name))
+            found.append((int(stat.parent.name), after_name[19]))
     return found
+
+
+def is_there(child: tuple[int, str]) -> bool:
+    try:
+        return Path(f"/proc/{child[0]}/stat").read_text().rpartition(")")[2].split()[19] == child[1]
+    except OSError:
+        return False
 
 
 def nothing_left(scratch: Path, marker: str) -> None:
@@ -209,7 +217,7 @@ def test_being_terminated_ends_a_replay_too(replaying: Repo, tmp_path: Path) -> 
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143
     assert b"terminated; no decision was made" in err
-    wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in inside))
+    wait_for(lambda: not any(map(is_there, inside)))
     assert list(scratch.iterdir()) == []
     assert not trees_in_memory(replaying)
 

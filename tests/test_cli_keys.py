@@ -251,7 +251,9 @@ def test_what_waits_for_the_governor_is_counted(copy: Repo) -> None:
             )
         )
     _, found = examined(copy)
-    assert found["spool"] == [("warn", "2 verdicts not yet confirmed by the Governor")]
+    assert found["spool"] == [
+        ("warn", "2 verdicts not yet confirmed by the Governor: 'safeai-git push' delivers them")
+    ]
 
 
 def test_linked_working_trees_are_examined_too(copy: Repo, tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ def other(tmp_path: Path) -> Ed25519Signer:
     return load(generate(tmp_path, "other").secret)
 
 
-NOW = int(time.time())
+TIMES = ("issued", "expires")
+"""What is given in seconds from now: tests are collected long before they run."""
 
 
 @pytest.mark.parametrize(
@@ -108,9 +109,9 @@ NOW = int(time.time())
     [
         ({"stopped": "everything stands still"}, "everything stands still"),
         ({"agents": ("claude-code",)}, "it stops claude-code"),
-        ({"issued": NOW - 4000, "expires": NOW + 4000}, "too old"),
-        ({"issued": NOW - 900, "expires": NOW - 1}, "too old"),
-        ({"issued": NOW + 7200, "expires": NOW + 9000}, "in the future"),
+        ({"issued": -4000, "expires": 4000}, "too old"),
+        ({"issued": -900, "expires": -1}, "too old"),
+        ({"issued": 7200, "expires": 9000}, "in the future"),
         ({"repository": "test/another"}, "another repository"),
         ({"governor": "governor.example/another"}, "another repository or Governor"),
     ],
@@ -119,7 +120,9 @@ NOW = int(time.time())
 def test_a_lease_that_is_not_good_now_lets_nothing_pass(
     tmp_path: Path, environment: dict[str, str], more: dict[str, Any], words: str
 ) -> None:
-    denied = served(tmp_path, environment, lease_line(LOG_SIGNER, ORIGIN, **more))
+    now = int(time.time())
+    facts = {name: now + value if name in TIMES else value for name, value in more.items()}
+    denied = served(tmp_path, environment, lease_line(LOG_SIGNER, ORIGIN, **facts))
     assert denied.code == 1, denied.both
     assert words in denied.both
 
@@ -152,8 +155,9 @@ def served(tmp_path: Path, environment: dict[str, str], line: bytes, held: bytes
 def test_an_older_lease_does_not_take_the_place_of_a_newer_one(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    newer = lease_line(LOG_SIGNER, ORIGIN, issued=NOW - 60, stopped="engaged since")
-    older = lease_line(LOG_SIGNER, ORIGIN, issued=NOW - 120)
+    now = int(time.time())
+    newer = lease_line(LOG_SIGNER, ORIGIN, issued=now - 60, stopped="engaged since")
+    older = lease_line(LOG_SIGNER, ORIGIN, issued=now - 120)
     denied = served(tmp_path, environment, older, newer)
     assert denied.code == 1
     assert "engaged since" in denied.both

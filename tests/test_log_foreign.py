@@ -158,7 +158,7 @@ def test_gos_reader_accepts_a_running_governor(go_judge: Path, tmp_path: Path) -
             found = ask(go_judge, question)
             governor.stop()
         assert found["Size"] == size
-        assert found["Entries"] >= min(size, 180)
+        assert found["Entries"] >= (size if size <= 1000 else size // 3701)
 
 
 def test_gos_reader_refuses_a_log_that_was_changed(
