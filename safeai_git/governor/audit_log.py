@@ -15,13 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from safeai_git.core.errors import SafeAIError, StorageError
-from safeai_git.core.log.checkpoint import Checkpoint
 from safeai_git.core.log.entry import Draft, receipt_head
 from safeai_git.core.log.merkle import Nodes, grown, inclusion_path
-from safeai_git.core.log.note import Note
 from safeai_git.core.log.proof import LogProof
 from safeai_git.governor.log_signer import LogSigner
-from safeai_git.governor.stores.port import Appended, Conflict, LogFailed, LogFull, Store
+from safeai_git.governor.stores.port import Appended, Conflict, LogFailed, LogFull, Store, covered
 
 MOST_ENTRIES = 1024
 """Entries of one batch."""
@@ -165,8 +163,7 @@ class AuditLog:
             StorageError: The store could not take it.
             CouldNotDecide: The checkpoint could not be signed.
         """
-        if (note := self._store.published) is not None:
-            self._covered = Checkpoint.parse(Note.parse(note).text).size
+        self._covered = covered(self._store.published)
         if first:
             self._store.append(first, self._milliseconds())
         if self._store.size > self._covered:
@@ -217,7 +214,7 @@ class AuditLog:
             LookupError: No published checkpoint covers it.
         """
         note = self._store.published
-        size = Checkpoint.parse(Note.parse(note).text).size if note else 0
+        size = covered(note)
         if note is None or not 0 <= index < size:
             raise LookupError(f"no checkpoint covers an entry {index}")
         return Receipt(index, True, self._store.entry(index), size, note, self._store.node)

@@ -16,9 +16,8 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from safeai_git.core.errors import KeyUnusable, SafeAIError
-from safeai_git.core.log.checkpoint import Checkpoint
-from safeai_git.core.log.note import Note
 from safeai_git.core.rules import RULE_IDS
+from safeai_git.governor.stores.port import covered
 
 if TYPE_CHECKING:
     from safeai_git.governor.service import Governor
@@ -148,7 +147,7 @@ class Metrics:
         yield _gauge("safeai_data_free_bytes", "Free space in the data folder.", governor.free_bytes())
 
     def _newest(self, note: bytes | None) -> tuple[int, float]:
-        size = Checkpoint.parse(Note.parse(note).text).size if note else 0
+        size = covered(note)
         with self._lock:
             if self._checkpoint[0] != size and self._governor is not None:
                 self._checkpoint = (size, self._governor.services.records.now())

@@ -8,9 +8,8 @@ from html import escape
 
 from safeai_git import __version__
 from safeai_git.core.display import safe_text
-from safeai_git.core.log.checkpoint import Checkpoint
-from safeai_git.core.log.note import Note
 from safeai_git.governor.service import Governor
+from safeai_git.governor.stores.port import covered
 
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem;color:#1b1f24;background:#fff}"
@@ -28,7 +27,7 @@ POLICY = (
 def page(governor: Governor) -> str:
     """The page as HTML. It names no repository and nobody: whoever reaches the port can read it."""
     note = governor.log.store.published or b""
-    size = Checkpoint.parse(Note.parse(note).text).size if note else 0
+    size = covered(note)
     why = governor.not_ready()
     state = f'<span class="bad">not ready: {_text(why)}</span>' if why else '<span class="ok">ready</span>'
     engaged = len(governor.services.switches.engaged())

@@ -11,15 +11,14 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import PlainTextResponse, Response
 
 from safeai_git.core.errors import FormatError
-from safeai_git.core.log.checkpoint import Checkpoint
 from safeai_git.core.log.merkle import consistency_path
-from safeai_git.core.log.note import Note
 from safeai_git.core.log.tiles import WIDTH, Tile, content, format_bundle
 from safeai_git.governor.http import examples
 from safeai_git.governor.http.callers import Caller, Served, need
 from safeai_git.governor.http.problems import responses
 from safeai_git.governor.problem import Problem
 from safeai_git.governor.service import Governor
+from safeai_git.governor.stores.port import covered
 
 MOST = 2**53
 FOREVER = "private, max-age=31536000, immutable"
@@ -36,8 +35,7 @@ def _checkpoint(governor: Governor) -> Response:
 
 
 def _size(governor: Governor) -> int:
-    note = governor.log.store.published
-    return Checkpoint.parse(Note.parse(note).text).size if note else 0
+    return covered(governor.log.store.published)
 
 
 @router.get(

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from safeai_git.core.errors import StorageError
+from safeai_git.core.log.checkpoint import Checkpoint
 from safeai_git.core.log.entry import Draft
 from safeai_git.core.log.merkle import Frontier
+from safeai_git.core.log.note import Note
 
 
 class LogFailed(StorageError):
@@ -74,6 +76,11 @@ class Appended:
     leaves: tuple[bytes, ...]
     size: int
     root: bytes
+
+
+def covered(note: bytes | None) -> int:
+    """How many entries a checkpoint of our own covers; none where there is no checkpoint."""
+    return Checkpoint.parse(Note.parse(note).text).size if note else 0
 
 
 class Store(Protocol):

@@ -17,12 +17,12 @@ import psycopg
 from safeai_git.audit import Anchor, Progress, chunks, verify_file
 from safeai_git.core.errors import LogProofInvalid, StorageError, WrongUse
 from safeai_git.core.log.chain import Chain, is_commit, lines_of
-from safeai_git.core.log.checkpoint import Checkpoint
 from safeai_git.core.log.entry import parse_commit, parse_time
 from safeai_git.core.log.merkle import EMPTY_ROOT
-from safeai_git.core.log.note import Note, NoteKey
+from safeai_git.core.log.note import NoteKey
 from safeai_git.core.publickey import PublicKey
 from safeai_git.files import sync_folder
+from safeai_git.governor.stores.port import covered
 from safeai_git.governor.stores.postgres import OPTIONS, PostgresStore, insert_entries
 from safeai_git.keys.ed25519 import verify
 
@@ -184,7 +184,7 @@ def _only(url: str, origin: str) -> str:
 
 def _up_to_checkpoint(store: PostgresStore) -> Iterator[bytes]:
     note = store.published
-    end = Checkpoint.parse(Note.parse(note).text).size if note else 0
+    end = covered(note)
     seen = 0
     for line in store.lines():
         if seen == end and not is_commit(line):
