@@ -74,9 +74,11 @@ def children_of(process: int) -> list[tuple[int, str]]:
 
 def is_there(child: tuple[int, str]) -> bool:
     try:
-        return Path(f"/proc/{child[0]}/stat").read_text().rpartition(")")[2].split()[19] == child[1]
+        after_name = Path(f"/proc/{child[0]}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return False
+    # What has ended stays as a zombie where whoever adopts it does not ask for it.
+    return after_name[19] == child[1] and after_name[0] not in "ZX"
 
 
 def nothing_left(scratch: Path, marker: str) -> None:

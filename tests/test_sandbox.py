@@ -986,12 +986,25 @@ def test_an_error_of_the_listener_ends_the_sandbox(run: Run, marker: str) -> Non
     assert _commands(marker) == []
 
 
-@real
-def test_descriptors_are_not_left_open(run: Run) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    for limits in (Limits(), Limits(wall_seconds=0.1)):
-        run("sleep 0.2", limits=limits)
-    assert len(os.listdir("/proc/self/fd")) == before
+def _children() -> set[str]:
+    tasks = Path("/proc/self/task").iterdir()
+    return {child for task in tasks for child in (task / "children").read_text().split()}
+
+
+@pytest.mark.parametrize("level", "ABC")
+def test_neither_descriptors_nor_processes_are_left(
+    level: str, tmp_path_factory: pytest.TempPathFactory, scratch: Path
+) -> None:
+    candidate = next(one for one in choice.CANDIDATES if one.level == level)
+    try:
+        backend = choice._prepare(candidate, tmp_path_factory.mktemp("state"))
+    except SandboxUnavailable as error:
+        pytest.skip(f"level {level}: {error.message}")
+    before = len(os.listdir("/proc/self/fd")), _children()
+    for limits in (Limits(wall_seconds=60), Limits(wall_seconds=0.3)):
+        job = Job("a-check", ("/bin/sh", "-c", "sleep 0.4"), scratch / "tree", MOUNTED_AT, limits=limits)
+        assert (backend.run(job).limit_hit is None) is (limits.wall_seconds == 60)
+    assert (len(os.listdir("/proc/self/fd")), _children()) == before
 
 
 @real

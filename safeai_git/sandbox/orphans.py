@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +33,16 @@ def filters(pid: int) -> int:
     if "Seccomp_filters" in status:
         return int(status["Seccomp_filters"])
     return int(status.get("Seccomp") == "2" and pid != os.getpid())
+
+
+def reap(ended: Iterable[int]) -> None:
+    """Let go of processes that have ended, by their descriptors, where they have become children of this one.
+
+    A launcher that ends before it has waited for its own children leaves them, and each keeps its number.
+    """
+    for process in ended:
+        with suppress(ChildProcessError):  # its own parent did, or somebody else adopted it
+            os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOHANG)
 
 
 def end_adopted(deadline: float) -> bool:

@@ -98,6 +98,7 @@ class _Supervised:
         self._status = b""
         self._first: int | None = None
         self._first_pid = 0
+        self._between: list[int] = []
         self._open = {self._output_end, self._status_end}
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._stopped = False
@@ -175,7 +176,8 @@ class _Supervised:
             self._process.wait(_LONGEST_END_SECONDS)
             if self._guard is not None:
                 self._guard.dismiss()
-            gone = self._first is None or _ended(self._first, deadline)
+            gone = all(_ended(process, deadline) for process in self._held())
+            orphans.reap(self._held())
             if self._stop is not None and self._process.returncode < 0:
                 gone = orphans.end_adopted(deadline) and gone
         except subprocess.TimeoutExpired:
@@ -276,8 +278,14 @@ class _Supervised:
             self._named = True
             with suppress(ProcessLookupError, FileNotFoundError):  # gone already: its set-up failed
                 descriptor = self._hold(pids[0])
-                if self._process.pid in _ancestors(pids[0]):
+                above = list(_ancestors(pids[0]))
+                if self._process.pid in above:
                     self._first, self._first_pid = descriptor, pids[0]
+                    self._between = list(map(self._hold, above[: above.index(self._process.pid)]))
+
+    def _held(self) -> list[int]:
+        """Descriptors of the first process and of each between it and the launcher."""
+        return self._between if self._first is None else [self._first, *self._between]
 
     def _close(self, descriptor: int) -> None:
         self._selector.unregister(descriptor)
