@@ -127,6 +127,22 @@ SAME: dict[tuple[str, str], str] = {
         "_check_text: `not text.isascii()` is always true",
     ): "a shortcut: ASCII holds no surrogate",
     (
+        "core/canonical.py",
+        "loads: `b'\\\\u' in data or data.count(b'{') + data.count(b'[') > depth` is always true",
+    ): "a shortcut: what is looked for cannot be there",
+    (
+        "core/canonical.py",
+        "loads: `data.count(b'{') + data.count(b'[') > depth` becomes `data.count(b'{') + data.count(b'[') >= depth`",
+    ): "the same",
+    (
+        "core/receipt.py",
+        "parse: `not rest` dropped from `not rest and _DIGEST.fullmatch(digest)`",
+    ): "what is written anew has no more members, and has to be the same",
+    (
+        "core/log/tiles.py",
+        "parse_bundle: `at + 2 > len(data)` dropped from `at + 2 > len(data) or end > len(data)`",
+    ): "an entry of half a length ends beyond the data too",
+    (
         "core/publickey.py",
         "is_key_id: `len(encoded) != 43` dropped from `len(encoded) != 43 or len(text) != 50 or (not text.isascii())`",
     ): "50 characters without the prefix are no whole base64",
@@ -242,6 +258,13 @@ LONE: dict[str, tuple[str, ...]] = {
         "parse_policy: `len(lines) > MAX_LINES` becomes `len(lines) >= MAX_LINES`",
         "_read: `len(url) <= 1` becomes `len(url) < 1`",
         "_group: `int(threshold) > len(members)` becomes `int(threshold) >= len(members)`",
+        "_new_name: `name in policy.groups` dropped from `name == NONE or name in policy.witnesses or name in policy.groups`",
+    ),
+    "core/log/proof.py": ("parse: `len(data) > 2 * MAX_BYTES` becomes `len(data) >= 2 * MAX_BYTES`",),
+    "core/log/tiles.py": (
+        "parse: `found[1]` is always false",
+        "parse: `len(path) > 64` becomes `len(path) >= 64`",
+        "parse: `tile.width > WIDTH` becomes `tile.width >= WIDTH`",
     ),
     "weighing.py": ("weigh: the condition `not line.startswith(RECEIPT)` dropped",),
 }

@@ -7,7 +7,10 @@ from test_guards import AI, RING, signed, trust, verdict_of
 from tools_log import LOG_KEY, LOG_SIGNER, WITNESS_KEY
 
 from safeai_git.core.errors import FormatError
+from safeai_git.core.log import note
 from safeai_git.core.log.policy import MAX_BYTES, MAX_LINES, parse_policy
+from safeai_git.core.log.proof import LogProof
+from safeai_git.core.log.tiles import WIDTH, Tile
 from safeai_git.core.receipt import START
 from safeai_git.weighing import Court, Subject, weigh
 
@@ -45,3 +48,35 @@ def test_a_log_and_a_witness_may_have_an_address() -> None:
 def test_a_group_may_want_all_of_its_members_by_number() -> None:
     text = f"witness w {WITNESS_KEY.format()}\ngroup g 1 w\nquorum g\n"
     assert parse_policy(text.encode()).groups["g"].threshold == 1
+
+
+def test_two_groups_of_a_witness_policy_cannot_have_one_name() -> None:
+    text = f"witness w {WITNESS_KEY.format()}\ngroup g 1 w\ngroup g 1 g\nquorum g\n"
+    with pytest.raises(FormatError, match="the name g is taken"):
+        parse_policy(text.encode())
+
+
+def test_a_proof_has_a_longest_length() -> None:
+    checkpoint = b"x\n"
+    for more in (0, 1):
+        # Each group of four characters stands for three bytes; the length of the checkpoint settles the rest.
+        extra = bytes(3 * (note.MAX_BYTES // 4))
+        short = LogProof(0, (), checkpoint, extra).format()
+        data = LogProof(0, (), b"x" * (2 * note.MAX_BYTES + more - len(short)) + checkpoint, extra).format()
+        assert len(data) == 2 * note.MAX_BYTES + more
+        if more:
+            with pytest.raises(FormatError, match="is not read"):
+                LogProof.parse(data)
+        else:
+            assert LogProof.parse(data).extra == extra
+
+
+def test_the_path_of_a_tile_is_read_back() -> None:
+    for tile in (Tile(-1, 0), Tile(-1, 1_234_067, 3), Tile(0, 999), Tile(0, 1_000, WIDTH - 1), Tile(63, 5)):
+        assert Tile.parse(tile.path()) == tile
+    longest = Tile(0, 10**31, 1)
+    assert len(longest.path()) == 64
+    assert Tile.parse(longest.path()) == longest
+    for path in (Tile(0, 10**31, 12).path(), "tile/0/000.p/256", "tile/0/x000/001", "tile/64/000"):
+        with pytest.raises(FormatError):
+            Tile.parse(path)
