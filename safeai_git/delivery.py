@@ -91,7 +91,7 @@ def destination(
         WrongUse: The policy wants another one than this machine names, or the address cannot be one.
         KeyUnusable: The log's key is missing or is none, or the token's file cannot be read.
     """
-    url = environ.get(URL_VARIABLE) or repository.config_outside(URL_KEY)
+    url = _url(repository, environ)
     if not url:
         return None
     if link is not None and link.url.rstrip("/") != url.rstrip("/"):
@@ -116,6 +116,15 @@ def destination(
     pair = environ.get(CERTIFICATE_VARIABLE), environ.get(CERTIFICATE_KEY_VARIABLE)
     certificate = (pair[0], pair[1]) if pair[0] and pair[1] else None
     return Destination(Address(url, _token(repository, environ), certificate), keys)
+
+
+def is_named(repository: Repository, environ: Mapping[str, str]) -> bool:
+    """Whether this machine names a Governor, be it one that can be spoken to or not."""
+    return bool(_url(repository, environ))
+
+
+def _url(repository: Repository, environ: Mapping[str, str]) -> str:
+    return environ.get(URL_VARIABLE) or repository.config_outside(URL_KEY)
 
 
 def _token(repository: Repository, environ: Mapping[str, str]) -> str:
@@ -148,9 +157,7 @@ class Delivery:
         self._keys = to.keys
         self._client = GovernorClient(to.address, seconds=seconds)
         self._spool = Spool(repository.private_directory / "spool")
-        own = state_folder(environ)
-        folder = (own or repository.private_directory) / "governors"
-        self._checkpoints = Checkpoints(folder, verify)
+        self._checkpoints = checkpoints(repository, environ)
 
     def drain(self, progress: Callable[[str], None] | None = None) -> Delivered:
         """Deliver everything that waits, oldest first. Another process that is at it already is left to it.
@@ -164,8 +171,8 @@ class Delivery:
         done = Delivered()
         if not len(self._spool):
             return done
-        with _alone(self._repository.private_directory / "spool.lock") as alone:
-            if not alone:
+        with alone(self._repository.private_directory / "spool.lock") as nobody_else:
+            if not nobody_else:
                 done.left = len(self._spool)
                 return done
             try:
@@ -212,6 +219,12 @@ class Delivery:
             ) from error
 
 
+def checkpoints(repository: Repository, environ: Mapping[str, str]) -> Checkpoints:
+    """What this person, or a repository without one, remembers of logs."""
+    own = state_folder(environ)
+    return Checkpoints((own or repository.private_directory) / "governors", verify)
+
+
 def _subjects(envelope: Envelope) -> Sequence[str]:
     """The objects whose notes hold the envelope."""
     claim = parse_statement(envelope.untrusted_payload)
@@ -233,7 +246,7 @@ def _batches(spool: Spool) -> Iterator[list[tuple[str, Envelope]]]:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[bool]:
+def alone(path: Path) -> Iterator[bool]:
     """Whether nobody else holds a lock file; the system lets go of it if we are killed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -256,9 +269,9 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def told(done: Delivered) -> str:
+def told(done: Delivered, what: str = "verdict") -> str:
     """What became of it, in one sentence."""
-    parts = [f"{count(done.sent, 'verdict')} delivered"]
+    parts = [f"{count(done.sent, what)} delivered"]
     if done.repeated:
         parts.append(f"{done.repeated:,} had been before")
     if done.refused:

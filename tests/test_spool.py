@@ -76,7 +76,7 @@ def test_a_full_spool_refuses_and_loses_nothing(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", most=2)
     spool.add(envelope(1))
     spool.add(envelope(2))
-    with pytest.raises(StorageError, match="is full: it holds 2 envelopes"):
+    with pytest.raises(StorageError, match="is full: it holds 2 entries"):
         spool.add(envelope(3))
     spool.add(envelope(2))  # it is there already
     assert waiting(spool) == payloads(1, 2)

@@ -16,6 +16,7 @@ from safeai_git.client.web import exchange, may_have_a_token, tls
 from safeai_git.core.display import safe_text
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, GovernorUnavailable, WrongUse
+from safeai_git.core.incident import Incident
 from safeai_git.core.log.proof import LogProof
 
 MOST_AT_ONCE = 100
@@ -61,8 +62,17 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """The Governor says that it has logged an incident; `proof` is to be checked, for an entry `by` that name."""
+
+    repeated: bool
+    by: str
+    proof: LogProof
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
-    """The Governor does not take an envelope.
+    """The Governor does not take an envelope, or an incident.
 
     Attributes:
         word: The problem's word.
@@ -98,6 +108,18 @@ class GovernorClient:
         if not isinstance(results, list) or len(results) != len(envelopes):
             raise FormatError(f"the Governor answered {len(envelopes)} envelopes with something else")
         return [_result(one, envelope) for one, envelope in zip(results, envelopes, strict=True)]
+
+    def report(self, incidents: Sequence[Incident]) -> list[Reported | Refused]:
+        """Report up to `MOST_AT_ONCE` incidents; an answer for each, in their order.
+
+        Raises: as `submit` does.
+        """
+        body = b'{"incidents":[' + b",".join(one.format() for one in incidents) + b"]}"
+        data = self._json("POST", "/v1/incidents", body)
+        results = data.get("results") if isinstance(data, dict) else None
+        if not isinstance(results, list) or len(results) != len(incidents):
+            raise FormatError(f"the Governor answered {len(incidents)} incidents with something else")
+        return [_reported(one) for one in results]
 
     def consistency(self, old: int, new: int) -> list[bytes]:
         """The hashes that are to prove that the log only grew; they are to be checked.
@@ -158,7 +180,9 @@ class GovernorClient:
         said = f"the Governor {self._shown} answered {status}: {detail or word or 'no reason given'}"
         if status in (401, 403):
             return GovernorUnavailable(
-                said, hint="SAFEAI_TOKEN has to be a token with the scopes verdicts:write and policy:read"
+                said,
+                hint="SAFEAI_TOKEN has to be a token with the scopes verdicts:write and policy:read; on a server that"
+                " reports what it finds on protected refs, incidents:write",
             )
         if status in (408, 429) or status >= 500:
             return GovernorUnavailable(said, hint=_LATER)
@@ -194,3 +218,13 @@ def _result(data: Any, envelope: Envelope) -> Accepted | Refused:
             word, detail = _problem(json.dumps(problem).encode())
             return Refused(word, detail)
     raise FormatError(f"the Governor's answer to envelope {envelope.digest[:16]} cannot be read")
+
+
+def _reported(data: Any) -> Reported | Refused:
+    match data:
+        case {"repeated": bool(repeated), "by": str(by), "receipt": str(receipt)}:
+            return Reported(repeated, by, LogProof.parse(receipt.encode("utf-8", "replace")))
+        case {"problem": dict(problem)}:
+            word, detail = _problem(json.dumps(problem).encode())
+            return Refused(word, detail)
+    raise FormatError("the Governor's answer to an incident cannot be read")

@@ -1,20 +1,22 @@
-"""The spool: envelopes that the Governor has not confirmed yet, on disk, in order, bounded.
+"""Spools: what the Governor has not confirmed yet, on disk, in order, bounded. One for envelopes, one for incidents.
 
-An envelope is durable when `Spool.add` returns, and stays until `Spool.remove`, which is only called with a receipt
-in hand. Adding the same envelope twice keeps one. Order is that of adding, even if the clock was set back.
+An entry is durable when `Queue.add` returns, and stays until `Queue.remove`, which is only called with a receipt
+in hand. Adding the same one twice keeps one. Order is that of adding, even if the clock was set back.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from safeai_git.core.display import count
 from safeai_git.core.envelope import MAX_LINE, Envelope
 from safeai_git.core.errors import FormatError, StorageError
+from safeai_git.core.incident import LONGEST, Incident
 from safeai_git.files import read_bounded, sync_folder, write_atomically
 
 MOST_ENTRIES = 100_000
@@ -22,39 +24,64 @@ MOST_ENTRIES = 100_000
 _ENTRY = re.compile(r"[0-9]{20}-[0-9a-f]{64}\.json")
 
 
-class Spool:
-    """A folder of envelopes, one file each, named so that sorting by name is sorting by age."""
+class Line(Protocol):
+    """What is spooled: a line, and its SHA-256 in hex."""
 
-    def __init__(self, folder: Path, *, most: int = MOST_ENTRIES) -> None:
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the line."""
+
+    def format(self) -> bytes:
+        """Write it as one line."""
+
+
+T = TypeVar("T", bound=Line)
+
+
+class Queue(Generic[T]):
+    """A folder of lines, one file each, named so that sorting by name is sorting by age.
+
+    Args:
+        folder: The folder.
+        parse: The inverse of an entry's ``format``; raises `FormatError`.
+        longest: Bytes of an entry, at most.
+        most: Entries, at most.
+    """
+
+    def __init__(
+        self, folder: Path, parse: Callable[[bytes], T], longest: int, most: int = MOST_ENTRIES
+    ) -> None:
         self._folder = folder
+        self._parse = parse
+        self._longest = longest
         self._most = most
 
-    def add(self, envelope: Envelope) -> None:
-        """Put an envelope at the end.
+    def add(self, one: T) -> None:
+        """Put an entry at the end.
 
         Raises:
             StorageError: The disk refused it, or the spool is full; nothing that was in it is lost.
         """
         names = self._names()
-        if any(name.endswith(f"-{envelope.digest}.json") for name in names):
+        if any(name.endswith(f"-{one.digest}.json") for name in names):
             return
         if len(names) >= self._most:
             raise StorageError(
-                f"the spool {self._folder} is full: it holds {count(len(names), 'envelope')}",
+                f"the spool {self._folder} is full: it holds {count(len(names), 'entry', 'entries')}",
                 hint="nothing of it is lost; find out why the Governor takes none of them",
             )
         newest = int(names[-1].partition("-")[0]) if names else 0
         moment = max(time.time_ns(), newest + 1)
-        write_atomically(self._folder / f"{moment:020d}-{envelope.digest}.json", envelope.format())
+        write_atomically(self._folder / f"{moment:020d}-{one.digest}.json", one.format())
 
     def __len__(self) -> int:
         return len(self._names())
 
-    def __iter__(self) -> Iterator[tuple[str, Envelope]]:
-        """Each entry's name and envelope, oldest first. Files that are no envelopes are passed over."""
+    def __iter__(self) -> Iterator[tuple[str, T]]:
+        """Each entry with its file's name, oldest first. Files that are none are passed over."""
         for name in self._names():
             with suppress(FormatError, OSError):
-                yield name, Envelope.parse(read_bounded(self._folder / name, MAX_LINE))
+                yield name, self._parse(read_bounded(self._folder / name, self._longest))
 
     def remove(self, name: str) -> None:
         """Take an entry out, once the Governor has confirmed it.
@@ -81,3 +108,17 @@ class Spool:
             f"the spool {self._folder} cannot be used: {error.strerror}",
             hint="check the folder's permissions",
         )
+
+
+class Spool(Queue[Envelope]):
+    """Envelopes, in the folder ``spool`` of a repository's private directory."""
+
+    def __init__(self, folder: Path, *, most: int = MOST_ENTRIES) -> None:
+        super().__init__(folder, Envelope.parse, MAX_LINE, most)
+
+
+class IncidentSpool(Queue[Incident]):
+    """Reports of commits without a verdict, in the folder ``incidents`` of a server's private directory."""
+
+    def __init__(self, private: Path) -> None:
+        super().__init__(private / "incidents", Incident.parse, LONGEST)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safeai_git import __version__
-from safeai_git.client.spool import Spool
+from safeai_git.client.spool import IncidentSpool, Spool
 from safeai_git.commands.session import Session
 from safeai_git.commands.setup import hook_states
 from safeai_git.commands.trees import in_words
@@ -164,6 +164,11 @@ def _verdicts(session: Session) -> list[Examined]:
                 "warn",
                 f"{count(waiting, 'verdict')} not yet confirmed by the Governor: 'safeai-git push' delivers them",
             )
+        )
+    reports = len(IncidentSpool(repository.private_directory))
+    if reports:
+        found.append(
+            Examined("spool", "warn", f"{count(reports, 'incident')} not yet reported: 'safeai-git push'")
         )
     policy = session.trust().at(repository.head()).policy
     if policy.governor is not None:

@@ -4,38 +4,47 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from safeai_git.client.spool import Spool
+from safeai_git.client.spool import IncidentSpool, Spool
 from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import CouldNotDecide, GovernorUnavailable, KeyUnusable, LogProofInvalid
 from safeai_git.core.policy_parts import GovernorLink
-from safeai_git.delivery import LOG_KEY_KEY, URL_KEY, URL_VARIABLE, Delivery, destination, told
+from safeai_git.delivery import LOG_KEY_KEY, URL_KEY, URL_VARIABLE, Delivered, Delivery, destination, told
+from safeai_git.reporting import Reporting
 
 PUSH_SECONDS = 30.0
 
 
 def push(session: Session) -> int:
-    """Deliver the spool. 0 when nothing is left in it, 1 when the Governor refused some of it.
+    """Deliver the spool, and on a server what it found on protected refs. 0 when nothing is left, 1 when some is refused.
 
     Raises:
         KeyUnusable: No Governor is named on this machine, or its log's key is not.
         GovernorUnavailable: It did not answer; what it took is out of the spool.
         LogProofInvalid: It answered with what is not proven, or its log was forked.
     """
-    waiting = len(Spool(session.repository.private_directory / "spool"))
+    private = session.repository.private_directory
+    waiting = len(Spool(private / "spool"))
     to = destination(session.repository, session.environ, None)
     if to is None:
+        found = len(IncidentSpool(private))
+        incidents = f" and {count(found, 'incident')}" if found else ""
         raise KeyUnusable(
-            f"{count(waiting, 'verdict')} in the spool, and this machine names no Governor",
+            f"{count(waiting, 'verdict')}{incidents} in the spool, and this machine names no Governor",
             hint=f"git config --global {URL_KEY} https://HOST, and {LOG_KEY_KEY}; or set {URL_VARIABLE}",
         )
     done = Delivery(session.repository, session.environ, to, seconds=PUSH_SECONDS).drain(session.progress)
     session.say(told(done))
-    for digest, why in done.refused:
+    reported = Reporting(session.repository, session.environ, to, seconds=PUSH_SECONDS).drain(
+        session.progress
+    )
+    if reported != Delivered():
+        session.say(told(reported, "incident"))
+    for digest, why in (*done.refused, *reported.refused):
         session.note(f"safeai-git: {digest[:16]} is not taken: {why}")
     if session.output_format != "text":
-        session.data(asdict(done))
-    return 1 if done.refused or done.left else 0
+        session.data({**asdict(done), "incidents": asdict(reported)})
+    return 1 if done.refused or done.left or reported.refused or reported.left else 0
 
 
 def deliver(session: Session, link: GovernorLink) -> None:

@@ -94,16 +94,33 @@ def check_receipt(receipt: Receipt, envelope: Envelope, keys: Iterable[NoteKey],
         FormatError: The receipt is not one.
         LogProofInvalid: It proves nothing about this envelope.
     """
-    known = tuple(keys)
     if receipt.envelope != envelope.digest:
         raise LogProofInvalid(
             f"the receipt is about envelope {receipt.envelope[:16]}, not {envelope.digest[:16]}"
         )
-    if receipt.proof.extra is None:
+    return check_entry(receipt.proof, f"sha256:{envelope.digest}", envelope.format(), keys, verify)
+
+
+def check_entry(proof: LogProof, key: str, body: bytes, keys: Iterable[NoteKey], verify: Verify) -> Logged:
+    """Check that a log holds an entry around a body that the caller has.
+
+    Args:
+        proof: What the Governor gave.
+        key: The entry's id.
+        body: The JSON of the entry's last member.
+        keys: The log's keys, all of one name.
+        verify: The check of one signature.
+
+    Raises:
+        FormatError: What came with the proof is no head of an entry.
+        LogProofInvalid: It proves nothing about this entry.
+    """
+    known = tuple(keys)
+    if proof.extra is None:
         raise LogProofInvalid("the receipt lacks the entry's head")
-    line = completed(receipt.proof.extra, envelope.format())
+    line = completed(proof.extra, body)
     entry = Entry.parse(line)
-    if entry.id != f"sha256:{envelope.digest}" or entry.seq != receipt.proof.index:
+    if entry.id != key or entry.seq != proof.index:
         raise LogProofInvalid(f"the receipt's entry {entry.seq} is about something else")
-    opened = verify_proof(receipt.proof, leaf_hash(line), known[0].name, known, verify)
+    opened = verify_proof(proof, leaf_hash(line), known[0].name, known, verify)
     return Logged(entry.seq, entry.time, opened)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -16,6 +16,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from safeai_git.core.errors import KeyUnusable, SafeAIError
+from safeai_git.core.incident import STATUSES
 from safeai_git.core.rules import RULE_IDS
 from safeai_git.governor.stores.port import covered
 
@@ -93,7 +94,15 @@ class Metrics:
             "Times that the signing key could not be used.",
             registry=self.registry,
         )
+        self.unverified = Counter(
+            "safeai_commits_without_verdict",
+            "Commits that servers reported on protected refs without a verdict that lets them pass, by what is wrong.",
+            ["status"],
+            registry=self.registry,
+        )
         self.sandbox_runs.labels("0")
+        for status in STATUSES:
+            self.unverified.labels(status)  # an alert sees the first only where it stood at nought before
         self.registry.register(self)  # a collector is whatever has `collect`
 
     def watch(self, governor: Governor) -> None:
@@ -109,6 +118,11 @@ class Metrics:
     def blocked(self, rule: str) -> None:
         """Count a verdict that denies."""
         self.blocks.labels(rule if rule in _RULES else "policy").inc()
+
+    def without_verdict(self, statuses: Iterable[str]) -> None:
+        """Count commits that a server reported."""
+        for status in statuses:
+            self.unverified.labels(status).inc()
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format 0.0.4."""

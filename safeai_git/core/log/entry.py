@@ -83,11 +83,7 @@ class Draft:
         Raises:
             FormatError: It cannot be an entry.
         """
-        try:
-            text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), sort_keys=True, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise FormatError(f"the entry's data cannot be written as JSON: {error}") from None
-        return cls._made(kind, key, b'"data":' + text.encode(), unless)
+        return cls._made(kind, key, b'"data":' + format_data(data), unless)
 
     @classmethod
     def _made(cls, kind: str, key: str, body: bytes, unless: tuple[str, ...]) -> Draft:
@@ -192,6 +188,19 @@ def taken_apart(line: bytes) -> re.Match[bytes]:
     if not isinstance(value, dict) or end != len(line) - 1:
         raise FormatError("the entry holds no JSON object")
     return found
+
+
+def format_data(data: Mapping[str, JSON]) -> bytes:
+    """A plain object as it stands in an entry.
+
+    Raises:
+        FormatError: It cannot be written as JSON.
+    """
+    try:
+        text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"the entry's data cannot be written as JSON: {error}") from None
+    return text.encode()
 
 
 def receipt_head(line: bytes) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 SCOPES: Mapping[str, str] = {
     "verdicts:write": "submit verdicts and approvals",
     "decisions:write": "have the Governor judge a change",
+    "incidents:write": "report commits that reached a protected ref without a verdict",
     "entries:read": "search the log's entries and read them",
     "log:read": "read the log's tiles",
     "policy:read": "read the organisation's policy and the kill switch's lease",

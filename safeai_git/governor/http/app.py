@@ -17,6 +17,7 @@ from safeai_git.governor.http import (
     decision_routes,
     examples,
     health,
+    incident_routes,
     key_routes,
     log_routes,
     policy_routes,
@@ -34,6 +35,7 @@ from safeai_git.governor.service import Governor
 ROUTERS: tuple[APIRouter, ...] = (
     verdicts.router,
     decision_routes.router,
+    incident_routes.router,
     search_routes.router,
     log_routes.router,
     key_routes.router,

@@ -71,14 +71,14 @@ def holds(principal: Principal, scope: str) -> bool:
     return any(scope in grant.scopes for grant in principal.grants)
 
 
-def need_anywhere(principal: Principal, scope: str) -> None:
-    """Go on only with a scope, for whatever repository: what is asked for is the same for all of them.
+def need_anywhere(principal: Principal, *scopes: str) -> None:
+    """Go on only with one of these scopes, for whatever repository: what is asked for is the same for all of them.
 
     Raises:
-        Problem: It is not granted.
+        Problem: None of them is granted.
     """
-    if not holds(principal, scope):
-        raise Problem("forbidden", f"{scope} is needed", "ask for a token with this scope")
+    if not any(holds(principal, scope) for scope in scopes):
+        raise Problem("forbidden", f"{' or '.join(scopes)} is needed", "ask for a token with this scope")
 
 
 def logged(receipt: Receipt, **more: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from safeai_git.core.errors import FormatError
 from safeai_git.core.log.merkle import consistency_path
 from safeai_git.core.log.tiles import WIDTH, Tile, content, format_bundle
 from safeai_git.governor.http import examples
+from safeai_git.governor.http.bodies import need_anywhere
 from safeai_git.governor.http.callers import Caller, Served, need
 from safeai_git.governor.http.problems import responses
 from safeai_git.governor.problem import Problem
@@ -143,7 +144,7 @@ async def consistency(
     new: Annotated[int, Query(alias="to", ge=0, lt=MOST, description="The size of a newer checkpoint.")],
 ) -> Response:
     """Prove that the log of one size is the beginning of that of another."""
-    need(principal, "verdicts:write", "log:read", "entries:read")
+    need_anywhere(principal, "verdicts:write", "incidents:write", "log:read", "entries:read")
     if old > new:
         raise Problem("malformed", "'from' is the smaller size")
     if new > _size(governor):

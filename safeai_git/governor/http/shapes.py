@@ -1,9 +1,10 @@
-"""Shapes and examples of the keys, the policy, the kill switch, the search and decisions, for the OpenAPI document."""
+"""Shapes and examples of the keys, the policy, the kill switch, the search, decisions and incidents, for the OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from safeai_git.core.incident import MOST_COMMITS, STATUSES, WHAT
 from safeai_git.core.key_list import PURPOSES
 from safeai_git.governor.http.examples import ONE_RESULT
 
@@ -271,4 +272,59 @@ DECISION = _json(
         "index": 3,
         "verdicts": [],
     },
+)
+
+_COMMIT = {"type": "string", "pattern": "^[0-9a-f]{40}([0-9a-f]{24})?$"}
+_INCIDENT = _object(
+    {
+        "what": {"enum": [WHAT]},
+        "time": _TIME,
+        "repository": {"type": "string", "maxLength": 500},
+        "ref": {"type": "string", "minLength": 1, "maxLength": 500},
+        "old": {"type": "string", "pattern": "^([0-9a-f]{40}([0-9a-f]{24})?)?$"},
+        "new": _COMMIT,
+        "commits": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MOST_COMMITS,
+            "items": _object({"commit": _COMMIT, "status": {"enum": list(STATUSES)}}),
+        },
+    }
+)
+INCIDENTS_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": _object({"incidents": {"type": "array", "minItems": 1, "items": _INCIDENT}}),
+            "example": {
+                "incidents": [
+                    {
+                        "what": WHAT,
+                        "time": "2026-01-31T09:30:00Z",
+                        "repository": "acme/shop",
+                        "ref": "refs/heads/main",
+                        "old": "5f" * 20,
+                        "new": "a3" * 20,
+                        "commits": [{"commit": "a3" * 20, "status": "missing"}],
+                    }
+                ]
+            },
+        }
+    },
+}
+INCIDENT_RESULTS = _json(
+    _object(
+        {
+            "results": {
+                "type": "array",
+                "items": {
+                    "oneOf": [
+                        _object({**_LOGGED, "by": {"type": "string"}}),
+                        _object({"problem": {"$ref": "#/components/schemas/Problem"}}),
+                    ]
+                },
+            }
+        }
+    ),
+    {"results": [{**_LOGGED_EXAMPLE, "by": "git.example"}]},
 )
