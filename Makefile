@@ -3,7 +3,7 @@ SHELL := /bin/sh
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo test check bench corpus deploy-test threat-model mutation probes fuzz budgets lock clean
+.PHONY: help demo test check bench bench-check corpus deploy-test threat-model mutation probes fuzz budgets lock clean
 
 help: ## Show the words
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -29,7 +29,10 @@ check: $(VENV)/.dev ## Lint, format, types, import rules, and this repository's 
 	$(BIN)/safeai-git policy lint policy.example.yaml
 
 bench: $(VENV)/.dev ## Measure against references in the same run
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-check: $(VENV)/.dev ## Compare the newest figures of make bench with the recorded ones
+	$(BIN)/python -m benchmarks.compare
 
 mutation: $(VENV)/.dev ## Remove each guard of core/ and see that a test fails
 	$(BIN)/python tests/mutation.py

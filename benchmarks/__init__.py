@@ -1,1 +1,6 @@
-"""Measurements against references in the same run. Nothing here is a test."""
+"""Benchmarks; they start PostgreSQL as the tests do."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))

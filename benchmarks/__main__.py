@@ -1,137 +1,94 @@
-"""``make bench``: the hook and a range, each beside its reference, interleaved, as ratios of medians.
+"""``make bench``: everything that has to be fast, each beside its reference, in turns, as a table.
 
-    python -m benchmarks [--rounds 7] [--repository PATH --commits 500]
+    python -m benchmarks [NAME ...] [--rounds 5] [--large] [--soak MINUTES] [--repository PATH] [--folder PATH]
 
-Without a repository the range is measured on one that is built here.
+Names are those of `SUITES`; without any, all are run. ``--large`` adds a log of a million entries (some minutes, 2 GB),
+``--soak`` a Governor under load for that long. The tree of a replay is measured on the repository that is named, or on one
+that is made here. The table is printed and written to ``build/bench.md``, the samples to ``build/bench.json``;
+``python -m benchmarks.compare`` holds those against the recorded ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-NO_OP = """\
-repos:
-  - repo: local
-    hooks:
-      - {id: no-op, name: no-op, entry: "true", language: system, pass_filenames: false, always_run: true}
-"""
+from benchmarks import audit_log, gate, governor_http, replay, verify
+from benchmarks.measure import Row, growth, machine, table
+from benchmarks.places import environment, repository
+
+Suite = Callable[[Path, int], Iterator[Row]]
+
+SUITES: dict[str, Suite] = {
+    "hook": gate.hook,
+    "change": gate.large_change,
+    "range": gate.history,
+    "verify": verify.rows,
+    "agent": gate.agent_hook,
+    "attribution": gate.attribution,
+    "sandbox": replay.sandbox_rows,
+    "tree": lambda folder, rounds: _trees(folder, rounds, None),
+    "log": audit_log.appending,
+    "signing": audit_log.signing,
+    "postgres": audit_log.postgres,
+    "http": governor_http.http,
+    "audit": audit_log.verifying,
+}
+FILES = 27_000
 
 
-def run(folder: Path, environment: dict[str, str], *command: str, check: bool = True) -> None:
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
-    if check and done.returncode:
-        raise SystemExit(f"{command}: {done.stderr.decode(errors='replace')}")
-
-
-def interleaved(
-    rounds: int, ours: Callable[[], None], reference: Callable[[], None]
-) -> tuple[list[float], list[float]]:
-    """Seconds of each, taken in turns after one round that does not count."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds + 1):
-        for kept, action in zip(times, (ours, reference), strict=True):
-            began = time.perf_counter()
-            action()
-            if number:
-                kept.append(time.perf_counter() - began)
-    return times
+def _trees(folder: Path, rounds: int, source: Path | None) -> Iterator[Row]:
+    if source is None:
+        source = repository(folder / "source", environment(folder), files=FILES)
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else folder) as scratch:
+        place = Path(scratch)
+        place.chmod(0o711)
+        yield from replay.tree_rows(place, rounds, source.resolve())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("names", nargs="*", choices=[*SUITES, []], metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
     parser.add_argument("--repository", type=Path)
-    parser.add_argument("--commits", type=int, default=200)
+    parser.add_argument("--folder", type=Path, help="on which file system; default: that for temporary files")
+    parser.add_argument("--to", type=Path, default=Path("build"), help="where the results go")
     asked = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch:
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "SAFEAI_"))},
-            "HOME": scratch,
-            "XDG_CONFIG_HOME": scratch,
-            "GIT_CONFIG_NOSYSTEM": "1",
-        }
-        for name in ("AUTHOR", "COMMITTER"):
-            environment |= {f"GIT_{name}_NAME": "Bench", f"GIT_{name}_EMAIL": "bench@example.com"}
-        folder = Path(scratch) / "repository"
-        folder.mkdir()
-        python = sys.executable
-        tools = Path(python).parent
-        run(folder, environment, "git", "init", "-q", "-b", "main")
-        (folder / ".pre-commit-config.yaml").write_text(NO_OP)
-        for number in range(asked.commits):
-            (folder / f"file{number % 50}.txt").write_text(f"{number}\n" * (1 + number % 40))
-            run(folder, environment, "git", "add", "-A")
-            message = f"change {number}\n\nCo-Authored-By: Claude Code <noreply@anthropic.com>"
-            run(folder, environment, "git", "commit", "-q", "-m", message)
-        for number in range(10):
-            (folder / f"file{number}.txt").write_text("edited\n" * 20)
-        run(folder, environment, "git", "add", "-A")
-        marked = {**environment, "CLAUDECODE": "1"}
-        hook = (python, "-m", "safeai_git", "hook", "run", "pre-commit")
-        rows.append(
-            (
-                "pre-commit hook, 10 edited files",
-                "`pre-commit run`, one no-op hook",
-                *interleaved(
-                    asked.rounds,
-                    lambda: run(folder, marked, *hook),
-                    lambda: run(folder, environment, str(tools / "pre-commit"), "run"),
-                ),
-            )
-        )
-        place, number = (asked.repository, asked.commits) if asked.repository else (folder, asked.commits - 1)
-        revisions = f"HEAD~{number}..HEAD"
-        check = (
-            python,
-            "-m",
-            "safeai_git",
-            "check",
-            "--range",
-            revisions,
-            "--no-sign",
-            "--no-replay",
-            "--format",
-            "jsonl",
-        )
-        log = ("git", "log", "--raw", "-z", "--no-renames", "-p", revisions)
-        rows.append(
-            (
-                f"check --range, {number} commits",
-                "`git log --raw -p --no-renames`",
-                *interleaved(
-                    asked.rounds,
-                    lambda: run(place, environment, *check, check=False),
-                    lambda: run(place, environment, *log),
-                ),
-            )
-        )
-    report = []
-    print(
-        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, {asked.rounds} rounds\n"
-    )
-    print("| what | reference | ours, ms | reference, ms | ratio | spread |\n|---|---|---|---|---|---|")
-    for what, reference, ours, theirs in rows:
-        mine, other = statistics.median(ours), statistics.median(theirs)
-        spread = f"{min(ours) / other:.2f}-{max(ours) / other:.2f}"
-        print(
-            f"| {what} | {reference} | {mine * 1000:.0f} | {other * 1000:.0f} | {mine / other:.2f} | {spread} |"
-        )
-        report.append({"what": what, "reference": reference, "seconds": ours, "reference_seconds": theirs})
-    Path("build").mkdir(exist_ok=True)
-    Path("build/bench.json").write_text(json.dumps(report, indent=2))
+    suites = {name: SUITES[name] for name in asked.names or SUITES}
+    if "tree" in suites:
+        suites["tree"] = partial(_trees, source=asked.repository)
+    if asked.large:
+        suites["large"] = audit_log.large
+    if asked.soak:
+        suites["soak"] = lambda folder, _: iter([governor_http.soak(folder, asked.soak)])
+    rows: list[Row] = []
+    before = machine()
+    for name, suite in suites.items():
+        began = time.monotonic()
+        print(f"{name} ...", end="", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
+            Path(scratch).chmod(0o711)
+            rows += suite(Path(scratch), asked.rounds)
+        print(f" {time.monotonic() - began:.0f} s", file=sys.stderr)
+    text = f"{before}\nafterwards: {machine().rpartition(', ')[2]}; {asked.rounds} rounds, medians\n\n{table(rows)}\n"
+    if found := growth(rows):
+        text += f"\n{found}\n"
+    print(text)
+    asked.to.mkdir(parents=True, exist_ok=True)
+    (asked.to / "bench.md").write_text(text)
+    found_json = {"machine": before, "rounds": asked.rounds, "rows": [row.to_json() for row in rows]}
+    (asked.to / "bench.json").write_text(json.dumps(found_json, indent=1) + "\n")
 
 
 if __name__ == "__main__":

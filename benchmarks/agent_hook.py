@@ -14,7 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.__main__ import NO_OP, interleaved, run
+from benchmarks.measure import interleaved, run
+from benchmarks.places import NO_OP
 
 
 def main() -> None:

@@ -1,47 +1,67 @@
-"""``python -m benchmarks.audit_log``: the audit log beside a bare write and fdatasync, in turns, as medians and ratios.
+"""The audit log: appending to a file and to PostgreSQL, verifying, recovering and searching.
 
 Entries of some 600 bytes, ready before the clock runs. One submitter waits for each receipt; 64 do so in one event loop.
-Then: reading the log at a start, and verifying it. Everything on the file system of the folder that is named.
+Everything on the file system of the folder that is given.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import hashlib
+import json
+import multiprocessing
 import os
-import platform
-import statistics
-import tempfile
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tools_postgres import Cluster, binaries
 
+from benchmarks.measure import Goal, Row, peak, seconds
+from benchmarks.statements import statement
 from safeai_git.audit import verify_file
+from safeai_git.core.envelope import Envelope
+from safeai_git.core.key_list import ListedKey, register_data
 from safeai_git.core.log.entry import Draft
 from safeai_git.governor.audit_log import AuditLog, Ticket
 from safeai_git.governor.log_signer import LogSigner
-from safeai_git.governor.open_log import open_file_log
-from safeai_git.keys.ed25519 import Ed25519Signer
+from safeai_git.governor.open_log import open_file_log, start_log
+from safeai_git.governor.records import Records
+from safeai_git.governor.search import Search
+from safeai_git.governor.stores.postgres import PostgresStore
+from safeai_git.governor.stores.postgres_schema import upgrade
+from safeai_git.keys.ed25519 import Ed25519Signer, verify
+from safeai_git.keys.seal import seal
 
 ORIGIN = "governor.example/benchmark"
 RECORD = 600
 CLIENTS = 64
-READY = 1500
-"""Drafts that are ready for each client in each round."""
+SPAN = 1.0
+"""Seconds of each round."""
+
+Made = Callable[[int, int], Draft]
+"""The draft of a client's nth submission."""
 
 
-def drafts(label: str, count: int) -> list[Draft]:
-    return [
-        Draft.of_data("policy", f"{label}-{number}", {"filling": "x" * (RECORD - 160)})
-        for number in range(count)
-    ]
+def log_signer() -> LogSigner:
+    return LogSigner(
+        ORIGIN, [Ed25519Signer.of(Ed25519PrivateKey.from_private_bytes(b"benchmark-only--" * 2))]
+    )
 
 
-def bare(folder: Path, batch: int, seconds: float) -> tuple[float, list[float]]:
-    """Records a second of one write and one fdatasync for a batch."""
-    data, times, end = b"x" * RECORD * batch, [], time.perf_counter() + seconds
+def plain(label: str) -> Made:
+    """Entries that nobody signed."""
+    filling = {"filling": "x" * (RECORD - 160)}
+    return lambda client, number: Draft.of_data("policy", f"{label}-{client}-{number}", filling)
+
+
+def bare(folder: Path, batch: int) -> tuple[float, list[float]]:
+    """Records a second of one write and one fdatasync for a batch; and how long each took."""
+    data, times, end = b"x" * RECORD * batch, [], time.perf_counter() + SPAN
     descriptor = os.open(folder / "bare", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     while (began := time.perf_counter()) < end:
         os.write(descriptor, data)
@@ -49,21 +69,23 @@ def bare(folder: Path, batch: int, seconds: float) -> tuple[float, list[float]]:
         times.append(time.perf_counter() - began)
     os.close(descriptor)
     (folder / "bare").unlink()
-    return batch * len(times) / seconds, times
+    return batch * len(times) / SPAN, times
 
 
-def one(log: AuditLog, label: str, seconds: float) -> tuple[float, list[float]]:
-    ready, times = drafts(label, 20_000), []
-    end = time.perf_counter() + seconds
+def one(log: AuditLog, made: Made) -> tuple[float, list[float]]:
+    """One submitter that waits for each receipt."""
+    ready = [made(0, number) for number in range(20_000)]
+    times: list[float] = []
+    end = time.perf_counter() + SPAN
     while (began := time.perf_counter()) < end:
         log.append(ready[len(times)])
         times.append(time.perf_counter() - began)
-    return len(times) / seconds, times
+    return len(times) / SPAN, times
 
 
-async def many(log: AuditLog, label: str, seconds: float) -> tuple[float, list[float]]:
+async def _many(log: AuditLog, made: Made, ready: int) -> tuple[float, list[float]]:
     loop, times = asyncio.get_running_loop(), list[float]()
-    ready = [drafts(f"{label}-{client}", READY) for client in range(CLIENTS)]
+    drafts = [[made(client, number) for number in range(ready)] for client in range(CLIENTS)]
     waiting: dict[int, asyncio.Future[None]] = {}
 
     def answered(tickets: Sequence[Ticket]) -> None:
@@ -73,12 +95,14 @@ async def many(log: AuditLog, label: str, seconds: float) -> tuple[float, list[f
     def wake(tickets: Sequence[Ticket]) -> None:
         loop.call_soon_threadsafe(answered, tickets)
 
-    end = time.perf_counter() + seconds
+    end = time.perf_counter() + SPAN
 
-    async def client(mine: list[Draft]) -> None:
-        for draft in mine:
+    async def client(number: int) -> None:
+        for at in range(sys.maxsize):
             if (began := time.perf_counter()) >= end:
                 return
+            # With none ready, making one is part of what is measured.
+            draft = drafts[number][at] if at < ready else made(number, at)
             done = loop.create_future()
             ticket = log.submit((draft,), wake)
             waiting[id(ticket)] = done
@@ -86,56 +110,309 @@ async def many(log: AuditLog, label: str, seconds: float) -> tuple[float, list[f
             ticket.wait()
             times.append(time.perf_counter() - began)
 
-    await asyncio.gather(*(client(mine) for mine in ready))
-    return len(times) / seconds, times
+    await asyncio.gather(*map(client, range(CLIENTS)))
+    return len(times) / SPAN, times
 
 
-def shown(name: str, rates: list[float], times: list[float]) -> None:
-    ordered = sorted(times)
-    middle, late = (1000 * ordered[int(share * (len(ordered) - 1))] for share in (0.5, 0.99))
-    print(f"{name:24} {statistics.median(rates):10,.0f} /s   p50 {middle:6.2f} ms   p99 {late:6.2f} ms")
+def many(log: AuditLog, made: Made, *, ready: int = 1_500) -> tuple[float, list[float]]:
+    """64 submitters, each waiting for its own receipts; what they submit is made beforehand, or as they go with 0."""
+    return asyncio.run(_many(log, made, ready))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def at_share(times: list[float], share: float) -> float:
+    """The time in milliseconds that a share of them stays within."""
+    return sorted(times)[int(share * (len(times) - 1))] * 1000
+
+
+def appending(folder: Path, rounds: int) -> Iterator[Row]:
+    """To a file, by one and by 64."""
+    log = open_file_log(folder, log_signer(), reserve=0)
+    taken: dict[str, list[float]] = {}
+    for number in range(rounds + 1):
+        found = {
+            "bare 1": bare(folder, 1),
+            "one": one(log, plain(f"one{number}")),
+            "bare 64": bare(folder, CLIENTS),
+            "many": many(log, plain(f"many{number}")),
+        }
+        for name, (rate, times) in found.items() if number else ():
+            taken.setdefault(name, []).append(rate)
+            for share in (0.5, 0.99):
+                taken.setdefault(f"{name} {share}", []).append(at_share(times, share))
+    log.close()
+    yield Row(
+        "log append, 64 submitters",
+        "log append, unsigned, 64 submitters",
+        "64-record write and fdatasync",
+        taken["many"],
+        taken["bare 64"],
+        Goal(0.55, at_most=False),
+        "/s",
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--folder", type=Path)
-    asked = parser.parse_args()
-    signer = LogSigner(ORIGIN, [Ed25519Signer.of(Ed25519PrivateKey.generate())])
-    with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
-        folder = Path(scratch)
-        log = open_file_log(folder, signer, reserve=0)
-        rates: dict[str, list[float]] = {}
-        times: dict[str, list[float]] = {}
-        for number in range(asked.rounds):
-            for name, (rate, took) in (
-                ("bare, 1", bare(folder, 1, asked.seconds)),
-                ("log, 1 submitter", one(log, f"one{number}", asked.seconds)),
-                (f"bare, {CLIENTS}", bare(folder, CLIENTS, asked.seconds)),
-                (f"log, {CLIENTS} submitters", asyncio.run(many(log, f"many{number}", asked.seconds))),
-            ):
-                rates.setdefault(name, []).append(rate)
-                times.setdefault(name, []).extend(took)
-        size = log.store.size
-        log.close()
-        print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
-        for name, found in rates.items():
-            shown(name, found, times[name])
-        middle = {name: statistics.median(found) for name, found in rates.items()}
-        print(f"ratio, 1 submitter       {middle['log, 1 submitter'] / middle['bare, 1']:.2f}")
-        print(
-            f"ratio, {CLIENTS} submitters     {middle[f'log, {CLIENTS} submitters'] / middle[f'bare, {CLIENTS}']:.2f}"
+    for share, bound in ((0.5, 1.5), (0.99, 2.0)):
+        yield Row(
+            f"log append, one submitter, {share}",
+            f"log append, one submitter, p{share * 100:.0f}",
+            "single-record write and fdatasync",
+            taken[f"one {share}"],
+            taken[f"bare 1 {share}"],
+            Goal(bound),
+            "ms",
         )
-        began = time.perf_counter()
-        open_file_log(folder, signer, reserve=0).close()
-        print(f"start                    {size / (time.perf_counter() - began):10,.0f} entries/s of {size:,}")
-        began = time.perf_counter()
-        report = verify_file(folder / "audit.log", keys=signer.keys)
-        took = time.perf_counter() - began
-        print(f"verify                   {size / took:10,.0f} entries/s, {report.commits:,} checkpoints")
 
 
-main()
+def signing(folder: Path, rounds: int) -> Iterator[Row]:
+    """Verdicts that are signed as they are submitted."""
+    signer = Ed25519Signer.of(Ed25519PrivateKey.generate())
+    payload = statement(1)
+    log = open_file_log(folder, log_signer(), reserve=0)
+    ours: list[float] = []
+    theirs: list[float] = []
+    late: list[float] = []
+    for number in range(rounds + 1):
+
+        def made(client: int, at: int, round_: int = number) -> Draft:
+            return Draft.of_envelope("verdict", f"{round_}-{client}-{at}", seal(payload, [signer]))
+
+        count, end = 0, time.perf_counter() + SPAN
+        while time.perf_counter() < end:
+            for _ in range(100):
+                signer.sign(payload)
+            count += 100
+        rate, times = many(log, made, ready=0)
+        if number:
+            ours.append(rate)
+            theirs.append(count / SPAN)
+            late.append(at_share(times, 0.99))
+    log.close()
+    what = "signed verdicts in process, 64 submitters"
+    yield Row("signed verdicts", what, "bare Ed25519 signing", ours, theirs, Goal(0.75, at_most=False), "/s")
+    yield Row("signed verdicts, p99", f"{what}, p99", "", late, goal=Goal(5.0, "value"), unit="ms")
+
+
+def _bare_inserts(url: str) -> float:
+    count, end = 0, time.perf_counter() + SPAN
+    with psycopg.connect(url, autocommit=False) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS bare (number bigint, line bytea)")
+        connection.commit()
+        while time.perf_counter() < end:
+            rows = [(count + at, b"x" * RECORD) for at in range(CLIENTS)]
+            with connection.cursor() as cursor:
+                cursor.executemany("INSERT INTO bare VALUES (%s, %s)", rows)
+            connection.commit()
+            count += CLIENTS
+    return count / SPAN
+
+
+def _replica(url: str, label: str) -> float:
+    """Rate of one replica with 64 submitters, in a process of its own."""
+    log = start_log(PostgresStore(url, ORIGIN), log_signer())
+    rate, _ = many(log, plain(label))
+    log.close()
+    return rate
+
+
+def postgres(folder: Path, rounds: int) -> Iterator[Row]:
+    """To PostgreSQL, by one replica and by four."""
+    programs = binaries()
+    if programs is None:
+        print("PostgreSQL is not installed: its rows are left out", file=sys.stderr)
+        return
+    cluster = Cluster(folder, programs)
+    try:
+        upgrade(cluster.url)
+        taken: dict[str, list[float]] = {"bare": [], "one": [], "four": []}
+        with multiprocessing.get_context("spawn").Pool(4) as pool:
+            for number in range(rounds + 1):
+                inserts = _bare_inserts(cluster.url)
+                rates = [
+                    pool.starmap(_replica, [(cluster.url, f"{count}-{number}-{at}") for at in range(count)])
+                    for count in (1, 4)
+                ]
+                if number:
+                    for name, rate in zip(taken, (inserts, *map(sum, rates)), strict=True):
+                        taken[name].append(rate)
+    finally:
+        cluster.stop()
+    yield Row(
+        "PostgreSQL, 64 submitters",
+        "PostgreSQL store, 64 submitters",
+        "bare psycopg batches of 64",
+        taken["one"],
+        taken["bare"],
+        Goal(0.7, at_most=False),
+        "/s",
+    )
+    yield Row(
+        "PostgreSQL, 4 replicas",
+        "PostgreSQL store, 4 replicas",
+        "one replica",
+        taken["four"],
+        taken["one"],
+        Goal(0.9, at_most=False),
+        "/s",
+    )
+
+
+def _filled(folder: Path, entries: int, signed: Ed25519Signer | None = None) -> LogSigner:
+    """A log of so many entries."""
+    folder.mkdir()
+    signer = log_signer()
+    log = open_file_log(folder, signer, reserve=0)
+    if signed is not None:
+        key = ListedKey(signed.public, "bench", ("safeai-verdict",))
+        log.append(Draft.of_data("keychange", "key", register_data(key, reason="benchmark", by="bench")))
+    for first in range(0, entries, 1_000):
+        drafts = [
+            Draft.of_data("policy", f"entry-{at}", {"filling": "x" * (RECORD - 160)})
+            if signed is None
+            else Draft.of_envelope("verdict", f"entry-{at}", seal(statement(at), [signed]))
+            for at in range(first, min(first + 1_000, entries))
+        ]
+        log.submit(drafts).wait()
+    log.close()
+    return signer
+
+
+def verifying(folder: Path, rounds: int) -> Iterator[Row]:
+    """`audit --verify`, over entries that nobody signed and over verdicts."""
+    for entries in (20_000, 200_000):
+        place = folder / f"plain{entries}"
+        signer = _filled(place, entries)
+        file = place / "audit.log"
+        lines = file.read_bytes().splitlines()
+
+        def hashed(lines: list[bytes] = lines) -> None:
+            for line in lines:
+                hashlib.sha256(line).digest()
+
+        rates: tuple[list[float], list[float]] = ([], [])
+        for number in range(rounds + 1):
+            took = seconds(hashed), seconds(partial(_holds, file, signer))
+            if number:
+                rates[0].append(entries / took[1])
+                rates[1].append(entries / took[0])
+        what = f"`audit --verify`, structure only, {entries:,} entries"
+        yield Row(
+            "verify structure",
+            what,
+            "hashlib over the same lines",
+            *rates,
+            Goal(0.25, at_most=False),
+            "/s",
+            entries,
+        )
+        yield Row(
+            "verify structure, rate",
+            f"{what}, a core",
+            "",
+            rates[0],
+            goal=Goal(350_000, "value", at_most=False),
+            unit="/s",
+        )
+    own = Ed25519Signer.of(Ed25519PrivateKey.generate())
+    for entries in (2_000, 20_000):
+        place = folder / f"signed{entries}"
+        signer = _filled(place, entries, own)
+        envelopes = [
+            Envelope.parse(json.dumps(json.loads(line)["env"], separators=(",", ":")).encode())
+            for line in (place / "audit.log").read_bytes().splitlines()
+            if b'"env"' in line
+        ]
+        checks = [(own.public.raw, one.signatures[0].sig, one.signed_bytes) for one in envelopes]
+
+        def verified(checks: list[tuple[bytes, bytes, bytes]] = checks) -> None:
+            if not all(verify(*check) for check in checks):
+                raise SystemExit("a signature does not hold")
+
+        rates = ([], [])
+        for number in range(rounds + 1):
+            took = (
+                seconds(verified),
+                seconds(partial(_holds, place / "audit.log", signer)),
+            )
+            if number:
+                rates[0].append(entries / took[1])
+                rates[1].append(entries / took[0])
+        yield Row(
+            "verify with signatures",
+            f"`audit --verify` with signatures, {entries:,} verdicts",
+            "bare Ed25519 verification",
+            *rates,
+            Goal(0.9, at_most=False),
+            "/s",
+            entries,
+        )
+
+
+def _holds(file: Path, signer: LogSigner) -> None:
+    if verify_file(file, keys=signer.keys).state != "consistent":
+        raise SystemExit(f"{file} does not hold")
+
+
+def large(folder: Path, rounds: int, entries: int = 1_000_000) -> Iterator[Row]:
+    """What a start, its memory and a page of a search cost with a million entries and with a tenth of them."""
+    for size in (entries // 10, entries):
+        place = folder / f"large{size}"
+        signer = _filled(place, size)
+        starts, memory = [], []
+        for _ in range(rounds):
+            # As after kill -9: the file ends in the middle of a batch.
+            with (place / "audit.log").open("ab") as file:
+                file.write(b'{"n":')
+            began = time.perf_counter()
+            log = open_file_log(place, signer, reserve=0)
+            starts.append(time.perf_counter() - began)
+            log.close()
+            code = (
+                "from pathlib import Path; from benchmarks.audit_log import reopened; "
+                f"reopened(Path({str(place)!r}))"
+            )
+            memory.append(peak(Path.cwd(), dict(os.environ), sys.executable, "-c", code))
+        yield Row(
+            "recovery",
+            f"recovery after kill -9, {size:,} entries",
+            "",
+            starts,
+            goal=Goal(1.0, "value") if size == entries else None,
+            size=size,
+            expected="log n",
+        )
+        yield Row(
+            "memory of a Governor's log",
+            f"memory with {size:,} entries",
+            "",
+            memory,
+            goal=Goal(120.0, "value"),
+            unit="MB",
+            size=size,
+            expected="flat",
+        )
+        log = open_file_log(place, signer, reserve=0)
+        records = Records.of(log)
+        search = Search(place / "index", records, ORIGIN)
+        search.follower.catch_up()
+        times: list[float] = []
+        for number in range(40 * rounds):
+            began = time.perf_counter()
+            search.page({"kind": "policy"}, limit=100 if number % 2 else 50)
+            times.append(time.perf_counter() - began)
+        search.close()
+        records.close()
+        log.close()
+        parts = [at_share(times[at::rounds], 0.95) for at in range(rounds)]
+        yield Row(
+            "search",
+            f"a page of a search, p95, {size:,} entries",
+            "",
+            parts,
+            goal=Goal(50.0, "value"),
+            unit="ms",
+            size=size,
+            expected="flat",
+        )
+
+
+def reopened(folder: Path) -> None:
+    """Open a log and let it go; in a process of its own, for its memory."""
+    open_file_log(folder, log_signer(), reserve=0).close()

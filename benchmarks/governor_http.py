@@ -1,23 +1,18 @@
-"""``python -m benchmarks.governor_http``: verdicts over HTTP, beside bare signature checks and beside an empty server.
+"""Verdicts over HTTP, beside bare signature checks and beside an empty server.
 
 A Governor as people start it, with tokens and the file store, is sent verdicts over 64 connections, one at a time on each;
 then batches of 100. The first reference checks the same signatures in one process and does nothing else; the second is
-uvicorn with an application that reads the body and answers, under the same client. Taken in turns, as medians.
-
-    python -m benchmarks.governor_http [--verdicts 4000] [--connections 64] [--rounds 5] [--to FILE]
+uvicorn with an application that reads the body and answers, under the same client.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +22,8 @@ from typing import Any
 
 import uvicorn
 
-from safeai_git.core.canonical import dumps
+from benchmarks.measure import Goal, Row
+from benchmarks.statements import statement
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.publickey import format_openssh
 from safeai_git.governor.auth.principal import SCOPES
@@ -38,35 +34,7 @@ from safeai_git.keys.seal import seal
 from safeai_git.keys.signer import load_signer
 
 SECRET = "a secret of thirty-two bytes or more, for benchmarks"
-
-
-def statement(number: int) -> bytes:
-    return dumps(
-        {
-            "_type": "https://in-toto.io/Statement/v1",
-            "subject": [
-                {"name": "commit", "digest": {"gitCommit": f"{number:040x}"}},
-                {"name": "tree", "digest": {"gitTree": f"{number:040x}"}},
-            ],
-            "predicateType": "https://safe-ai.dev/attestation/verdict/v1",
-            "predicate": {
-                "repository": "github.com/example/widgets",
-                "time": "2026-01-31T09:30:00Z",
-                "gate": "0.1.0",
-                "kind": "commit",
-                "base": {"commit": "a" * 40, "tree": "b" * 40},
-                "governed": True,
-                "decision": "allow",
-                "kill_switch": {"state": "off"},
-                "policy": {"digest": "c" * 64, "source": ".safeai/policy.yaml"},
-                "attribution": {"class": "ai", "agent": "claude-code", "confidence": "1.00"},
-                "edits": {"count": 1, "total_size": 10, "digest": "d" * 64},
-                "evidence": [],
-                "report": {"sha256": "e" * 64},
-                "findings": {"count": 0, "first": []},
-            },
-        }
-    )
+VERDICTS, CONNECTIONS = 4_000, 64
 
 
 @contextmanager
@@ -176,78 +144,86 @@ def check(envelopes: list[Envelope], signer: Ed25519Signer) -> float:
     return time.perf_counter() - began
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--verdicts", type=int, default=4000)
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--to", type=Path, metavar="FILE")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        made = generate(Path(scratch) / "agent", "default", None)
-        signer = load_signer(made.secret)
-        assert isinstance(signer, Ed25519Signer)
-        facts: dict[str, Any] = {
-            "issuer": "safeai-governor",
-            "audience": "safeai-governor",
-            "subject": "bench",
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[int, str, Ed25519Signer]]:
+    """A Governor that knows a key, and where it listens; a token, and the key."""
+    made = generate(folder / "agent", "default", None)
+    signer = load_signer(made.secret)
+    assert isinstance(signer, Ed25519Signer)
+    facts: dict[str, Any] = {"issuer": "safeai-governor", "audience": "safeai-governor", "subject": "bench"}
+    token = issue(key=SECRET.encode(), algorithm="HS256", scopes=frozenset(SCOPES), seconds=86_400, **facts)
+    data = folder / "governor"
+    data.mkdir()
+    with governor(data) as port:
+        key = {
+            "action": "register",
+            "public": format_openssh(signer.public).decode().strip(),
+            "principal": "bench@example.com",
+            "purposes": ["safeai-verdict"],
+            "reason": "benchmark",
         }
-        token = issue(
-            key=SECRET.encode(), algorithm="HS256", scopes=frozenset(SCOPES), seconds=86_400, **facts
-        )
-        folder = Path(scratch) / "governor"
-        folder.mkdir()
-        rates: dict[str, list[float]] = {"checks": [], "single": [], "empty": [], "batches": []}
-        slowest: list[float] = []
-        with governor(folder) as port, empty_server() as empty:
-            key = {
-                "action": "register",
-                "public": format_openssh(signer.public).decode().strip(),
-                "principal": "bench@example.com",
-                "purposes": ["safeai-verdict"],
-                "reason": "benchmark",
-            }
-            send(port, [request(json.dumps(key).encode(), token).replace(b"/v1/verdicts", b"/v1/keys")], 1)
-            number = 0
-            for taken in range(asked.rounds + 1):
-                many = [seal(statement(number + at), [signer]) for at in range(asked.verdicts * 2)]
-                number += len(many)
-                single, batched = many[: asked.verdicts], many[asked.verdicts :]
-                requests = [request(one.format(), token) for one in single]
-                batches = [
-                    request(
-                        b'{"envelopes":[' + b",".join(one.format() for one in batched[at : at + 100]) + b"]}",
-                        token,
-                    )
-                    for at in range(0, len(batched), 100)
-                ]
-                checks = len(single) / check(single, signer)
-                seconds, times = send(port, requests, asked.connections)
-                bare, _ = send(empty, requests, asked.connections)
-                together, _ = send(port, batches, 4)
-                if taken:  # the first round does not count
-                    rates["checks"].append(checks)
-                    rates["single"].append(len(single) / seconds)
-                    rates["empty"].append(len(single) / bare)
-                    rates["batches"].append(len(batched) / together)
-                    slowest.append(statistics.quantiles(times, n=100)[98] * 1000)
-    middle = {name: statistics.median(values) for name, values in rates.items()}
-    result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "python": platform.python_version(),
-        "per second": {name: round(value) for name, value in middle.items()},
-        "single / checks": round(middle["single"] / middle["checks"], 3),
-        "batches / checks": round(middle["batches"] / middle["checks"], 3),
-        "single / empty server": round(middle["single"] / middle["empty"], 3),
-        "p99 milliseconds": round(statistics.median(slowest), 1),
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if asked.to:
-        asked.to.write_text(text + "\n")
+        send(port, [request(json.dumps(key).encode(), token).replace(b"/v1/verdicts", b"/v1/keys")], 1)
+        yield port, token, signer
 
 
-if __name__ == "__main__":
-    main()
+def http(folder: Path, rounds: int) -> Iterator[Row]:
+    """Verdicts one by one over 64 connections, and by the hundred."""
+    taken: dict[str, list[float]] = {"checks": [], "single": [], "empty": [], "batches": [], "p99": []}
+    with served(folder) as (port, token, signer), empty_server() as empty:
+        number = 0
+        for round_ in range(rounds + 1):
+            many = [seal(statement(number + at), [signer]) for at in range(VERDICTS * 2)]
+            number += len(many)
+            single, batched = many[:VERDICTS], many[VERDICTS:]
+            requests = [request(one.format(), token) for one in single]
+            batches = [
+                request(
+                    b'{"envelopes":[' + b",".join(one.format() for one in batched[at : at + 100]) + b"]}",
+                    token,
+                )
+                for at in range(0, len(batched), 100)
+            ]
+            checks = len(single) / check(single, signer)
+            took, times = send(port, requests, CONNECTIONS)
+            bare, _ = send(empty, requests, CONNECTIONS)
+            together, _ = send(port, batches, 4)
+            if round_:  # the first round does not count
+                taken["checks"].append(checks)
+                taken["single"].append(len(single) / took)
+                taken["empty"].append(len(single) / bare)
+                taken["batches"].append(len(batched) / together)
+                taken["p99"].append(statistics.quantiles(times, n=100)[98] * 1000)
+    what = f"HTTP verdict, {CONNECTIONS} connections"
+    floor = "bare Ed25519 verification, one process"
+    yield Row("HTTP verdict", what, floor, taken["single"], taken["checks"], Goal(0.6, at_most=False), "/s")
+    yield Row(
+        "HTTP verdict beside an empty server",
+        what,
+        "an ASGI application that answers",
+        taken["single"],
+        taken["empty"],
+        unit="/s",
+    )
+    yield Row("HTTP verdict, p99", f"{what}, p99", "", taken["p99"], goal=Goal(20.0, "value"), unit="ms")
+    yield Row(
+        "HTTP batches",
+        "batches of 100 verdicts",
+        floor,
+        taken["batches"],
+        taken["checks"],
+        Goal(0.8, at_most=False),
+        "/s",
+    )
+
+
+def soak(folder: Path, minutes: float) -> Row:
+    """Verdicts over 64 connections for that long; a single wrong answer is an error. Seconds of the slowest of a hundred."""
+    late, number, end = [], 0, time.monotonic() + minutes * 60
+    with served(folder) as (port, token, signer):
+        while time.monotonic() < end:
+            many = [seal(statement(number + at), [signer]) for at in range(VERDICTS)]
+            number += len(many)
+            _, times = send(port, [request(one.format(), token) for one in many], CONNECTIONS)
+            late.append(statistics.quantiles(times, n=100)[98] * 1000)
+    what = f"HTTP verdicts for {minutes:g} minutes, {number:,} without an error, p99"
+    return Row("HTTP soak", what, "", late, goal=Goal(20.0, "value"), unit="ms")

@@ -19,11 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
-from benchmarks.__main__ import run
+from benchmarks.measure import Goal, Row, run
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.git.proposed_tree import proposed_tree
 from safeai_git.git.store import Libgit2Store
@@ -50,8 +50,9 @@ LONG = "import hashlib\nfor _ in range(5): hashlib.pbkdf2_hmac('sha256', b'x', b
 class Times:
     """Seconds by name, taken in turns; the first round does not count."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, told: bool = True) -> None:
         self.found: dict[str, list[float]] = {}
+        self._told = told
 
     def take(self, rounds: int, actions: dict[str, Callable[[], object]]) -> None:
         for number in range(rounds + 1):
@@ -62,6 +63,8 @@ class Times:
                     self.found.setdefault(name, []).append(time.perf_counter() - began)
 
     def show(self, name: str, reference: str = "", *, difference: bool = False) -> None:
+        if not self._told:
+            return
         least, middle = min(self.found[name]), statistics.median(self.found[name])
         line = f"{name:44} {least * 1000:9.1f} {middle * 1000:9.1f}"
         if reference:
@@ -178,7 +181,6 @@ def repository(source: Path, folder: Path, environment: dict[str, str]) -> tuple
     files = [
         line.split("\t") for line in git("ls-files", "-s", "-z").split("\0") if line.startswith("100644")
     ]
-    print(f"{len(files):,} files")
 
     def commit(changes: Sequence[tuple[str, str]], message: str) -> str:
         lines = [
@@ -277,6 +279,71 @@ def trees(times: Times, rounds: int, source: Path, folder: Path, environment: di
         times.show(name)
 
 
+def sandbox_rows(_folder: Path, rounds: int) -> Iterator[Row]:
+    """For the table: the sandbox around ``true``, and around half a second of work."""
+    times = Times(told=False)
+    sandboxes(times, rounds, rounds * 4)
+    for level in "AB":
+        if (sandboxed := f"true, level {level}") not in times.found:
+            print(f"level {level} cannot be had here: its rows are left out", file=sys.stderr)
+            continue
+        alone = f"true, bubblewrap alone as at level {level}"
+        for name, bound in (("true", 10.0), (alone, 3.0)):
+            reference = "a plain process" if name == "true" else "bubblewrap alone, the same options"
+            yield Row(
+                f"sandbox {level} beside {reference}",
+                f"sandbox around `true`, level {level}",
+                reference,
+                times.found[sandboxed],
+                times.found[name],
+                Goal(bound, "more"),
+            )
+        yield Row(
+            f"work in the sandbox {level}",
+            f"half a second of work, level {level}",
+            "a plain process",
+            times.found[f"a second of work, level {level}"],
+            times.found["a second of work"],
+            Goal(1.05),
+        )
+
+
+def tree_rows(folder: Path, rounds: int, source: Path) -> Iterator[Row]:
+    """For the table: the tree of a repository of many files, and a whole replay of nothing."""
+    times = Times(told=False)
+    trees(times, rounds, source, folder, variables_in(folder))
+    files = f"{CHANGED} changed files of a large repository"
+    for name, what, bound in (
+        ("tree, first time", "tree for a replay, the first time", 1.0),
+        (f"tree, {CHANGED} changed files, neighbours", f"the same, {files}, neighbours", 0.05),
+        (f"tree, {CHANGED} changed files, all over it", f"the same, {files}, all over it", 0.05),
+    ):
+        add = times.found["git worktree add"]
+        yield Row(name, what, "`git worktree add`", times.found[name], add, Goal(bound))
+    whole = times.found["safeai-git replay, nothing changed"]
+    yield Row(
+        "whole replay",
+        "`replay` of a check that does nothing, warm",
+        "",
+        [one * 1000 for one in whole],
+        goal=Goal(150.0, "value"),
+        unit="ms",
+    )
+
+
+def variables_in(folder: Path) -> dict[str, str]:
+    """Nothing of the caller's git, keys or Python."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("GIT_", "SAFEAI_", "PYTHON"))
+    }
+    kept |= {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1"}
+    for name in ("AUTHOR", "COMMITTER"):
+        kept |= {f"GIT_{name}_NAME": "Bench", f"GIT_{name}_EMAIL": "bench@example.com"}
+    return kept
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -299,18 +366,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=asked.folder or default) as scratch:
             folder = Path(scratch)
             folder.chmod(0o711)
-            environment = {
-                **{
-                    name: value
-                    for name, value in os.environ.items()
-                    if not name.startswith(("GIT_", "SAFEAI_", "PYTHON"))
-                },
-                "HOME": scratch,
-                "XDG_CONFIG_HOME": scratch,
-                "GIT_CONFIG_NOSYSTEM": "1",
-            }
-            for name in ("AUTHOR", "COMMITTER"):
-                environment |= {f"GIT_{name}_NAME": "Bench", f"GIT_{name}_EMAIL": "bench@example.com"}
+            environment = variables_in(folder)
             trees(times, asked.rounds, asked.repository.resolve(), folder, environment)
     print("load afterwards " + " ".join(f"{one:.2f}" for one in os.getloadavg()))
 

@@ -19,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from benchmarks.__main__ import interleaved, run
+from benchmarks.measure import Goal, Row, interleaved, run
 from safeai_git.commands import people
 from safeai_git.commands.session import Session
 from safeai_git.core.envelope import Envelope
@@ -110,6 +112,43 @@ def bare(pool: multiprocessing.pool.Pool, processes: int) -> None:
         raise SystemExit("a signature does not hold")
 
 
+def rows(folder: Path, rounds: int) -> Iterator[Row]:
+    """For the table: five hundred and five thousand commits."""
+    processes = len(os.sched_getaffinity(0))
+    for commits in (500, 5_000):
+        place = folder / f"verify{commits}"
+        place.mkdir()
+        variables = environment_in(place)
+        build(place / "repository", variables, commits)
+        _checks[:] = checks(place / "repository", variables, commits)
+        command = (sys.executable, "-m", "safeai_git", "verify", f"HEAD~{commits}..HEAD", "--format", "jsonl")
+        with multiprocessing.get_context("fork").Pool(processes) as pool:
+            ours, theirs = interleaved(
+                rounds,
+                partial(run, place / "repository", variables, *command),
+                partial(bare, pool, processes),
+            )
+        yield Row(
+            "verify",
+            f"`verify`, {commits:,} signed commits",
+            "bare Ed25519 verification, a process for each core",
+            ours,
+            theirs,
+            Goal(2.0),
+            size=commits,
+        )
+
+
+def environment_in(place: Path) -> dict[str, str]:
+    """Nothing of the caller's git and keys."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "SAFEAI_"))},
+        "HOME": str(place),
+        "XDG_CONFIG_HOME": str(place / "config"),
+        "GIT_CONFIG_NOSYSTEM": "1",
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -122,12 +161,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         place = asked.folder or Path(scratch)
         place.mkdir(exist_ok=True)
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "SAFEAI_"))},
-            "HOME": str(place),
-            "XDG_CONFIG_HOME": str(place / "config"),
-            "GIT_CONFIG_NOSYSTEM": "1",
-        }
+        environment = environment_in(place)
         folder = place / "repository"
         if not folder.exists():
             build(folder, environment, asked.commits)
