@@ -26,7 +26,8 @@ from pathlib import Path
 from safeai_git.agents import catalogue
 from safeai_git.core.attribution import Attribution
 from safeai_git.core.errors import FormatError
-from safeai_git.git.reader import Origin, ProposalReader
+from safeai_git.git.facts import Origin
+from safeai_git.git.reader import ProposalReader
 from safeai_git.git.repository import Repository, discover
 from safeai_git.git.store import read_commit
 

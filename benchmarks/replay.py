@@ -25,8 +25,8 @@ from unittest.mock import patch
 
 from benchmarks.measure import Goal, Row, run
 from safeai_git.core.errors import SandboxUnavailable
+from safeai_git.git.libgit2 import Libgit2Store
 from safeai_git.git.proposed_tree import proposed_tree
-from safeai_git.git.store import Libgit2Store
 from safeai_git.git.tree_cache import clear
 from safeai_git.sandbox import Backend, Job, choice, choose, supervise
 from safeai_git.sandbox.launch import Launch

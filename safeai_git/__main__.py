@@ -142,7 +142,7 @@ def _agent_hook(arguments: list[str]) -> int:
 
     def asked() -> int:
         if arguments == ["agent", "hook", "claude-code"]:
-            from safeai_git.commands.agents import run_hook
+            from safeai_git.commands.agent_hook import run_hook
 
             return run_hook()
         from safeai_git.cli import run

@@ -23,7 +23,8 @@ from safeai_git.core.objects import Commit, TreeEntry, parse_commit, parse_tree
 from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.core.receipt import check_receipt
 from safeai_git.core.verdict import Claim, parse_statement
-from safeai_git.git.reader import Origin, who_wrote
+from safeai_git.git.facts import Origin
+from safeai_git.git.reader import who_wrote
 from safeai_git.keys.ed25519 import verify as verify_signature
 from safeai_git.keys.keyring import Keyring
 from safeai_git.policyfile import load

@@ -24,8 +24,9 @@ from safeai_git.core.receipt import START as RECEIPT
 from safeai_git.core.receipt import Receipt
 from safeai_git.core.verdict import parse_statement
 from safeai_git.gate import starting_point
+from safeai_git.git.facts import Origin
 from safeai_git.git.notes import Notes
-from safeai_git.git.reader import Origin, who_wrote
+from safeai_git.git.reader import who_wrote
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
 from safeai_git.trust import TrustReader

@@ -21,10 +21,8 @@ from safeai_git.core.trust import TrustedKey
 from safeai_git.files import read_bounded, write_atomically
 from safeai_git.git.repository import Repository
 from safeai_git.keys.keyring import MAX_BYTES, Keyring
+from safeai_git.organisation_places import organisation_places
 from safeai_git.published_policy import LARGEST_PUBLISHED, Published, open_published, policy_text
-
-POLICY_VARIABLE, POLICY_KEY = "SAFEAI_ORG_POLICY", "safeai.orgPolicy"
-SIGNERS_VARIABLE, SIGNERS_KEY = "SAFEAI_ORG_SIGNERS", "safeai.orgSigners"
 
 _LARGEST_RECORD = 4_096
 
@@ -132,7 +130,7 @@ def organisation_policy(repository: Repository, environ: Mapping[str, str], *, n
         PolicyError: One is configured and does not count.
         StorageError: What was seen before cannot be read or written.
     """
-    places = _places(repository, environ)
+    places = organisation_places(repository, environ)
     if places is None:
         return None
     place, keys = places
@@ -151,24 +149,8 @@ def organisation_text(repository: Repository, environ: Mapping[str, str]) -> byt
     Raises:
         PolicyError: It cannot be read.
     """
-    places = _places(repository, environ)
+    places = organisation_places(repository, environ)
     return None if places is None else policy_text(_read(places[0], LARGEST_PUBLISHED))
-
-
-def _places(repository: Repository, environ: Mapping[str, str]) -> tuple[Path, Path] | None:
-    """The files of the policy and of the keys that may sign it; ``None`` when none is configured."""
-    policy = environ.get(POLICY_VARIABLE) or repository.config_from_outside(POLICY_KEY)
-    signers = environ.get(SIGNERS_VARIABLE) or repository.config_from_outside(SIGNERS_KEY)
-    if not policy and not signers:
-        return None
-    if not policy or not signers:
-        missing = f"{POLICY_VARIABLE} or {POLICY_KEY}" if signers else f"{SIGNERS_VARIABLE} or {SIGNERS_KEY}"
-        raise PolicyError(
-            "the organisation's policy is only half configured",
-            hint=f"set {missing} too: the policy's file and the keys that may sign it go together",
-        )
-    place = _absolute(policy, f"{POLICY_VARIABLE} or {POLICY_KEY}")
-    return place, _absolute(signers, f"{SIGNERS_VARIABLE} or {SIGNERS_KEY}")
 
 
 def state_folders(repository: Repository, environ: Mapping[str, str]) -> list[Path]:
@@ -185,15 +167,6 @@ def state_folder(environ: Mapping[str, str]) -> Path | None:
     home = environ.get("HOME")
     own = Path(base) if base else Path(home) / ".local" / "state" if home else None
     return own / "safeai-git" if own is not None and own.is_absolute() else None
-
-
-def _absolute(named: str, setting: str) -> Path:
-    path = Path(named).expanduser()
-    if not path.is_absolute():
-        raise PolicyError(
-            f"{setting} is '{named}', which means another file in each folder", hint="give the whole path"
-        )
-    return path
 
 
 def _not_of_the_change(repository: Repository, path: Path) -> None:

@@ -30,11 +30,12 @@ from safeai_git.core.errors import (
 from safeai_git.core.evaluate import evaluate
 from safeai_git.core.finding import Decision, Finding, Outcome, decide
 from safeai_git.core.proposal import Proposal
-from safeai_git.core.verdict import Stamp
+from safeai_git.core.stamp import Stamp
 from safeai_git.gate import Deadline, Judgement, starting_point, worst
+from safeai_git.git.facts import Origin
 from safeai_git.git.history import merge_bases, new_commits
 from safeai_git.git.notes_update import NotesAt
-from safeai_git.git.reader import Origin, ProposalReader, strongest
+from safeai_git.git.reader import ProposalReader, strongest
 from safeai_git.git.repository import NOTES_REF, Repository
 from safeai_git.git.store import read_commit
 from safeai_git.ref_updates import Ref, Update, notes_findings, read_refs, rewrite, unjudgeable

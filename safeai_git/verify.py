@@ -23,9 +23,10 @@ from safeai_git.core.receipt import START as RECEIPT
 from safeai_git.core.receipt import Receipt, check_receipt
 from safeai_git.core.verdict import parse_statement
 from safeai_git.gate import starting_point
+from safeai_git.git.facts import Origin
 from safeai_git.git.history import commits_between, merge_bases, merged_tree
 from safeai_git.git.notes import Notes
-from safeai_git.git.reader import Origin, ProposalReader, strongest
+from safeai_git.git.reader import ProposalReader, strongest
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
 from safeai_git.keys.ed25519 import verify as verify_signature

@@ -12,7 +12,8 @@ from conftest import Repo, Result
 from safeai_git.agents import shell
 from safeai_git.agents.claude_code import ToolCall, parse
 from safeai_git.agents.settings import Hook
-from safeai_git.commands.agents import install, of_command, uninstall
+from safeai_git.commands.agent_hook import of_command
+from safeai_git.commands.agents import install, uninstall
 from safeai_git.commands.session import Session
 from safeai_git.core.errors import FormatError, StorageError
 

@@ -17,7 +17,8 @@ from conftest import AI_TRAILER, POLICY, Repo
 from tools_cli import PATIENCE, SAFEAI, Terminal, make, start
 
 from safeai_git.__main__ import INTERRUPTED, UNDECIDED, WRONG_USE, Terminated, guarded
-from safeai_git.commands.session import Session, kill_switch
+from safeai_git.commands.quick import kill_switch
+from safeai_git.commands.session import Session
 from safeai_git.core.errors import (
     DeadlinePassed,
     LogProofInvalid,

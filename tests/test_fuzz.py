@@ -47,11 +47,13 @@ from safeai_git.core.publickey import format_openssh, parse_openssh
 from safeai_git.core.verdict import approval, parse_statement
 from safeai_git.core.wildmatch import Pattern
 from safeai_git.git.changes import TreeComparer
-from safeai_git.git.content import lfs_pointer, line_counts, resolve_link
+from safeai_git.git.content import lfs_pointer, resolve_link
+from safeai_git.git.facts import Origin
+from safeai_git.git.libgit2 import Libgit2Store
+from safeai_git.git.lines import line_counts
 from safeai_git.git.notes import Notes
-from safeai_git.git.reader import Origin, ProposalReader
+from safeai_git.git.reader import ProposalReader
 from safeai_git.git.repository import Repository, discover
-from safeai_git.git.store import Libgit2Store
 from safeai_git.keys.allowed_signers import parse_line
 from safeai_git.keys.ed25519 import Ed25519Signer
 from safeai_git.keys.keyring import Keyring

@@ -28,11 +28,12 @@ from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.publickey import PublicKey
 from safeai_git.core.rules import RULE_IDS
+from safeai_git.core.stamp import Stamp
 from safeai_git.core.trust import AllowedSigner, Refusal, TrustedKey
-from safeai_git.core.verdict import Stamp, approval, parse_statement, statement
+from safeai_git.core.verdict import approval, parse_statement, statement
 from safeai_git.git.changes import LONGEST, MOST_REMARKS, TreeComparer
 from safeai_git.git.content import lfs_pointer, resolve_link
-from safeai_git.git.store import Libgit2Store
+from safeai_git.git.libgit2 import Libgit2Store
 from safeai_git.keys.ed25519 import Ed25519Signer, verify
 from safeai_git.keys.keyring import MAX_BYTES, Keyring
 from safeai_git.keys.seal import seal

@@ -25,9 +25,9 @@ if sys.platform != "linux":
 
 from safeai_git.core.errors import FormatError, ObjectMissing, SandboxUnavailable
 from safeai_git.git import division, proposed_tree, tree_cache
+from safeai_git.git.libgit2 import Libgit2Store
 from safeai_git.git.materialise import materialise
 from safeai_git.git.proposed_tree import Laid
-from safeai_git.git.store import Libgit2Store
 from safeai_git.git.tree_plan import Materialised
 from safeai_git.sandbox import choose
 from safeai_git.sandbox.layout import policy_mounts
@@ -386,7 +386,7 @@ import sys, time
 from pathlib import Path
 from safeai_git.git import materialise
 from safeai_git.git.proposed_tree import proposed_tree
-from safeai_git.git.store import Libgit2Store
+from safeai_git.git.libgit2 import Libgit2Store
 folder, tree, place, stop = sys.argv[1:]
 store, plain = Libgit2Store(Path(folder, "objects")), Libgit2Store.read
 read_here = []

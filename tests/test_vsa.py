@@ -18,7 +18,8 @@ from test_verdict import STAMP, judged
 from safeai_git.core.display import safe_text
 from safeai_git.core.envelope import MAX_PAE, PAYLOAD_TYPE, Envelope, pae
 from safeai_git.core.errors import FormatError
-from safeai_git.core.verdict import Stamp, approval, parse_statement, statement
+from safeai_git.core.stamp import Stamp
+from safeai_git.core.verdict import approval, parse_statement, statement
 from safeai_git.core.vsa import ALLOWED, VSA_TYPE, resource_uri, summary
 
 

@@ -5,141 +5,27 @@ The hook is advice given as early as can be. It never replaces the gate: what a 
 
 from __future__ import annotations
 
-import os
 import stat
-import sys
 from pathlib import Path
 
-from safeai_git.agents import claude_code, shell
+from safeai_git.agents import claude_code
 from safeai_git.agents.settings import Hook
+from safeai_git.commands.agent_hook import run_hook
 from safeai_git.commands.session import Session
-from safeai_git.core.display import display, safe_text
+from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError, StorageError, WrongUse
-from safeai_git.core.finding import Finding
-from safeai_git.core.policy_parts import GOVERNANCE
-from safeai_git.core.wildmatch import Pattern, PatternSet
 from safeai_git.files import read_bounded, write_atomically
-from safeai_git.gate import Judgement
-from safeai_git.git.working import scratch_objects
 
-LARGEST_PAYLOAD = 64 * 1024 * 1024
-LARGEST_FILE = 64 * 1024 * 1024
 LARGEST_SETTINGS = 4 * 1024 * 1024
 
 _HOOK = Hook(claude_code.EVENT, claude_code.MATCHER, f"safeai-git agent hook {claude_code.NAME}")
 _PLACE = Path(".claude/settings.json")
-_CLOSED = PatternSet(Pattern.parse(one) for one in (*GOVERNANCE, ".git/"))
-_MOST_FINDINGS = 10
 
 
 def named_hook(agent: str) -> int:
     """`run_hook` for an agent that is named."""
     _need_known(agent)
     return run_hook()
-
-
-def run_hook() -> int:
-    """Read a tool call on standard input and answer: nothing (no opinion), ``deny`` or ``ask`` with the reasons.
-
-    Returns:
-        0 when the answer is given.
-
-    Raises:
-        SafeAIError: It could not be decided; the caller makes the code of that.
-    """
-    payload = sys.stdin.buffer.read(LARGEST_PAYLOAD + 1) if sys.stdin else b""
-    if len(payload) > LARGEST_PAYLOAD:
-        raise FormatError(f"the agent's payload is larger than {LARGEST_PAYLOAD:,} bytes")
-    call = claude_code.parse(payload)
-    said = _of_file(call) if call.path else of_command(call) if call.command else None
-    if said is not None:
-        print(claude_code.answer(*said), flush=True)
-    return 0
-
-
-def _of_file(call: claude_code.ToolCall) -> tuple[str, str] | None:
-    file = _real(call.path, call.folder)
-    root = _root(file)
-    if root is None:
-        return None
-    before = _content(file)
-    before, after = claude_code.proposed(call, before)
-    # Where the repository is follows from the file, not from what the agent's environment says.
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    session = Session(root, environ)
-    try:
-        with scratch_objects(session.repository) as objects:
-            judging = Session(root, environ, _repository=objects)
-            gate = judging.gate(agent=claude_code.NAME, replay=False)
-            judged = gate.edited(os.fsencode(file.relative_to(root).as_posix()), before, after)
-    finally:
-        session.close()
-    if judged.decision == "allow":
-        return None
-    return ("deny" if judged.decision == "deny" else "ask"), _reasons(judged)
-
-
-def _real(path: str, folder: str) -> Path:
-    """The file that a write would reach: links followed, as the tool's open does."""
-    if "\0" in path or not folder.startswith(os.sep):
-        raise FormatError("the path of the file, or 'cwd', is none that a file can have")
-    try:
-        return Path(os.path.realpath(os.path.join(folder, os.path.expanduser(path))))  # noqa: PTH111, PTH118
-    except (OSError, ValueError) as error:
-        raise FormatError(f"the path of the file cannot be followed: {error}") from error
-
-
-def _root(file: Path) -> Path | None:
-    """The working tree that a file is in, which need not exist; ``None`` outside every one."""
-    return next((folder for folder in file.parents if os.path.lexists(folder / ".git")), None)
-
-
-def _content(file: Path) -> bytes | None:
-    try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise FormatError(f"{display(os.fsencode(file))} is no plain file")
-        content = read_bounded(file, LARGEST_FILE)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if len(content) > LARGEST_FILE:
-        raise FormatError(f"{display(os.fsencode(file))} is larger than {LARGEST_FILE:,} bytes")
-    return content
-
-
-def _reasons(judged: Judgement) -> str:
-    shown = sorted(judged.verdict.findings, key=lambda finding: -finding.outcome)
-    lines = [f"safeai-git ({judged.decision}, policy {safe_text(judged.trust.policy.source)}):"]
-    lines += [_reason(one) for one in shown[:_MOST_FINDINGS]]
-    return "\n".join(lines)
-
-
-def _reason(one: Finding) -> str:
-    where = "" if one.path is None else f"{display(one.path)} "
-    said = f"{safe_text(one.message)}; do: {safe_text(one.remedy)}; lifted by: {safe_text(one.lifted_by)}"
-    return f"- {where}[{one.rule}] {said}"
-
-
-def of_command(call: claude_code.ToolCall) -> tuple[str, str] | None:
-    """``deny`` and why, for a command that plainly goes round the gate; ``None`` for every other."""
-    for words in shell.commands(call.command):
-        if word := shell.without_hooks(words):
-            reason = (
-                f"safeai-git: '{safe_text(word)}' leaves out the hooks that judge a change; do: run it without, "
-                "and mend what they name. CI and 'safeai-git verify' judge the commit in any case"
-            )
-            return "deny", reason
-    for target in shell.written(call.command, call.folder):
-        file = _real(target, call.folder)
-        root = _root(file)
-        if root is not None:
-            path = os.fsencode(file.relative_to(root).as_posix())
-            if _CLOSED.first_match_folded(path):
-                reason = (
-                    f"safeai-git: {display(path)} decides what every change is held against; "
-                    "do: leave it as it is, and ask a maintainer to change it"
-                )
-                return "deny", reason
-    return None
 
 
 def install(session: Session, agent: str, *, user: bool) -> int:

@@ -10,7 +10,8 @@ from safeai_git.commands.session import Session
 from safeai_git.core.attribution import Attribution
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError, WrongUse
-from safeai_git.git.reader import Origin, ProposalReader
+from safeai_git.git.facts import Origin
+from safeai_git.git.reader import ProposalReader
 from safeai_git.git.store import read_commit
 
 

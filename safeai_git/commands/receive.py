@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from safeai_git import __version__
 from safeai_git.commands.overrides import record
-from safeai_git.commands.session import Session, kill_switch
+from safeai_git.commands.quick import kill_switch
+from safeai_git.commands.session import Session
 from safeai_git.core.display import count, display, safe_text
 from safeai_git.core.errors import CouldNotDecide, PolicyError, WrongUse
 from safeai_git.core.finding import Outcome

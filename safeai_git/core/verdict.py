@@ -20,6 +20,7 @@ from safeai_git.core.errors import FormatError
 from safeai_git.core.evaluate import Verdict
 from safeai_git.core.finding import Finding, Outcome
 from safeai_git.core.paths import to_json
+from safeai_git.core.stamp import Stamp
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 VERDICT_TYPE = "https://safe-ai.dev/attestation/verdict/v1"
@@ -30,19 +31,6 @@ APPROVAL_NAMESPACE = "safeai-approval"
 
 _LONGEST_TEXT = 120
 _MOST_FINDINGS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """Where and when a verdict was made, given by the entry point that knows.
-
-    ``time`` is in seconds since 1970, ``gate`` the version of safeai-git, ``repository`` the name that the policy
-    gives it.
-    """
-
-    time: int
-    gate: str
-    repository: str
 
 
 def report(verdict: Verdict, stamp: Stamp) -> dict[str, Any]:

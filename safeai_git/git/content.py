@@ -8,14 +8,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import pygit2
-from pygit2.enums import DiffOption
-
 from safeai_git.core.edit import MODE_GITLINK, MODE_SYMLINK, Edit, LfsPointer, Link, LinkFate, Status
 from safeai_git.core.errors import FormatError, ObjectCorrupt
 from safeai_git.core.objects import TreeEntry
 from safeai_git.core.paths import fold
 from safeai_git.git.changes import EMPTY_TREE, Change, Side, TreeComparer
+from safeai_git.git.lines import line_counts
 from safeai_git.git.store import ObjectStore
 
 LARGEST_READ = 32 * 1024 * 1024
@@ -24,9 +22,6 @@ LARGEST_READ = 32 * 1024 * 1024
 MOST_READ = 512 * 1024 * 1024
 """Bytes of all blobs of one change together after which no further content is read: one blob may stand under many
 names."""
-
-MOST_COMPARED_LINES = 50_000
-"""Lines, of both sides together and after the equal ends are put aside, above which they count as replaced whole."""
 
 _BINARY_WINDOW = 8_000  # git, xdiff-interface.c: FIRST_FEW_BYTES
 _LONGEST_LFS_POINTER = 1_024  # git-lfs, docs/spec.md: a pointer is smaller than that
@@ -37,72 +32,6 @@ _LFS_SIZE = re.compile(rb"^size (0|[1-9][0-9]{0,18})$", re.MULTILINE)
 _MOST_LINK_STEPS = 40  # Linux, path_resolution(7): MAXSYMLINKS
 _LONGEST_TARGET = 4_096  # Linux, limits.h: PATH_MAX
 _MOST_LINK_PARTS = 4_096
-
-
-def line_counts(old: bytes, new: bytes) -> tuple[int, int, int, int, bool]:
-    """Compare two texts line by line, as git does (xdiff's Myers without heuristics of any configuration).
-
-    Returns:
-        Bytes added, bytes removed, lines added, lines removed, and whether the middle was too large to compare and
-        counts as replaced whole.
-    """
-    if not old or not new:
-        return len(new), len(old), _lines(new), _lines(old), False
-    whole_old, whole_new = old, new
-    head = _common_head(old, new)
-    old, new = old[head:], new[head:]
-    tail = _common_tail(old, new)
-    old, new = old[: len(old) - tail], new[: len(new) - tail]
-    old_lines, new_lines = _lines(old), _lines(new)
-    if not old or not new:
-        return len(new), len(old), new_lines, old_lines, False
-    if old_lines + new_lines > MOST_COMPARED_LINES:
-        return len(new), len(old), new_lines, old_lines, True
-    # The whole texts, since xdiff weighs a line by how often it stands in them: this way its answer is git's.
-    patch: Any = pygit2.Patch.create_from(
-        whole_old, whole_new, flag=DiffOption.FORCE_TEXT, context_lines=0, interhunk_lines=0
-    )
-    counts = {"+": [0, 0], "-": [0, 0]}
-    for hunk in patch.hunks:
-        for line in hunk.lines:
-            if line.origin in counts:
-                counted = counts[line.origin]
-                counted[0] += len(line.raw_content)
-                counted[1] += 1
-    (bytes_added, lines_added), (bytes_removed, lines_removed) = counts["+"], counts["-"]
-    return bytes_added, bytes_removed, lines_added, lines_removed, False
-
-
-def _lines(text: bytes) -> int:
-    return text.count(b"\n") + (not text.endswith(b"\n") if text else 0)
-
-
-def _common_head(old: bytes, new: bytes) -> int:
-    """Bytes of the whole lines that both begin with."""
-    return old.rfind(b"\n", 0, _common_prefix(old, new)) + 1
-
-
-def _common_tail(old: bytes, new: bytes) -> int:
-    """Bytes of the whole lines that both end with."""
-    length = _common_prefix(old[::-1], new[::-1])
-    if length == len(old) == len(new):
-        return length
-    start = old.find(b"\n", len(old) - length)
-    return len(old) - start - 1 if start >= 0 else 0
-
-
-def _common_prefix(one: bytes, other: bytes) -> int:
-    """Length of the longest common prefix, by halving: comparing slices runs at the speed of memory."""
-    low, high = 0, min(len(one), len(other))
-    if one[:high] == other[:high]:
-        return high
-    while low + 1 < high:
-        middle = (low + high) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def lfs_pointer(content: bytes) -> LfsPointer | None:

@@ -13,9 +13,10 @@ from pygit2.enums import SortMode
 
 from safeai_git.core.errors import HistoryTooShallow, ObjectMissing, RepositoryError
 from safeai_git.git.extent import require_mergeable
+from safeai_git.git.libgit2 import Libgit2Store
 from safeai_git.git.plumbing import GitFailed
 from safeai_git.git.repository import Repository
-from safeai_git.git.store import Libgit2Store, read_commit
+from safeai_git.git.store import read_commit
 
 _MOST_FORKS = 16
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from safeai_git.core.errors import RepositoryError
@@ -18,14 +19,20 @@ _QUESTIONS = (
     ["--is-shallow-repository"],
     ["--show-object-format"],
 )
+_WORK_TREE = ["--show-toplevel"]
+_HEAD = (["HEAD^{commit}"], ["--symbolic-full-name", "HEAD"])
 
 
 def answers(start: Path, environ: Mapping[str, str]) -> list[str]:
-    """What git says about the repository around a folder: all asked at once, and one by one where a path has newlines.
+    """What git says about the repository around a folder.
+
+    All is asked at once; where git refuses one of the questions (a bare repository has no working tree, a new branch
+    no commit) or a path has newlines, what has to be known is asked by itself.
 
     Returns:
         The repository's folder, the one that its working trees share, that of the objects, the index; then ``true``
-        or ``false`` for bare and for shallow; then the name of the hash.
+        or ``false`` for bare and for shallow; then the name of the hash. Where that could be asked at once: the
+        working tree's root, the commit that HEAD points to, and the full name of its branch (or ``HEAD``).
 
     Raises:
         RepositoryError: There is none, or git cannot open it.
@@ -36,6 +43,11 @@ def answers(start: Path, environ: Mapping[str, str]) -> list[str]:
         printed, _ = run(["rev-parse", "--path-format=absolute", *words], cwd=start, environ=environ)
         return os.fsdecode(printed.removesuffix(b"\n"))
 
+    everything = (*_QUESTIONS, _WORK_TREE, *_HEAD)
+    with suppress(GitFailed):
+        lines = ask(*everything).split("\n")
+        if len(lines) == len(everything):
+            return lines
     try:
         lines = ask(*_QUESTIONS).split("\n")
         return lines if len(lines) == len(_QUESTIONS) else [ask(question) for question in _QUESTIONS]

@@ -1,90 +1,33 @@
-"""Reads proposals: from the index, from a commit, from a range, from a patch. The only maker of facts."""
+"""Reads proposals: from a commit, from a range, from a patch, and what `facts` reads. The only makers of facts."""
 
 from __future__ import annotations
 
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from safeai_git.core.attribution import Attribution, Catalogue, Metadata, attribute
 from safeai_git.core.edit import Malformation
 from safeai_git.core.errors import FormatError, ObjectCorrupt, RepositoryError
 from safeai_git.core.objects import Commit, Identity
-from safeai_git.core.policy_parts import GOVERNANCE
 from safeai_git.core.proposal import Kind, Proposal
-from safeai_git.core.wildmatch import Pattern, PatternSet
-from safeai_git.git.changes import EMPTY_TREE, MOST_PATHS, Change, TreeComparer
-from safeai_git.git.content import EditReader
+from safeai_git.git.changes import EMPTY_TREE
+from safeai_git.git.facts import FactReader, Origin
 from safeai_git.git.history import commits_between, merge_bases, merged_tree, recomputed_merge
+from safeai_git.git.libgit2 import Libgit2Store
 from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.repository import Repository
-from safeai_git.git.store import Libgit2Store, read_commit
-from safeai_git.git.working import with_file
+from safeai_git.git.store import read_commit
 
 _LARGEST_UNPACKED = 128 * 1024 * 1024
 _BINARY = re.compile(rb"^(?:literal|delta) ([0-9]{1,18})\r?$", re.MULTILINE)
-_GOVERNANCE = PatternSet(Pattern.parse(one) for one in GOVERNANCE)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What the entry point knows about a change besides the objects: see `core.attribution.Metadata`."""
-
-    claimed_agent: str = ""
-    branch: str = ""
-    environment: frozenset[str] = frozenset()
-
-
-class ProposalReader:
-    """Reads proposals out of one repository.
-
-    Args:
-        repository: An open repository.
-        catalogue: The agents.
-        origin: What is known besides.
-        check: Called between objects; raises `DeadlinePassed` when the time is used up.
-        most_paths: How many changed paths are read of one proposal.
-    """
-
-    def __init__(
-        self,
-        repository: Repository,
-        catalogue: Catalogue,
-        origin: Origin,
-        *,
-        check: Callable[[], None] = lambda: None,
-        most_paths: int = MOST_PATHS,
-    ) -> None:
-        self._repository = repository
-        self._store = repository.store
-        self._catalogue = catalogue
-        self._origin = origin
-        self._most_paths = most_paths
-        self.comparer = TreeComparer(self._store, check=check)
-        self._edits = EditReader(self.comparer, self._store, check=check)
-
-    def staged(self, message: str = "") -> Proposal:
-        """What ``git commit`` would record now, against HEAD.
-
-        Args:
-            message: The commit message, where it is known already.
-        """
-        head = self._repository.head()
-        base_tree = read_commit(self._store, head).tree if head else EMPTY_TREE
-        metadata = Metadata(
-            author=self._repository.identity("AUTHOR"),
-            committer=self._repository.identity("COMMITTER"),
-            message=message,
-            branch=self._origin.branch or self._repository.branch(),
-            environment=self._origin.environment,
-            claimed_agent=self._origin.claimed_agent,
-        )
-        return self._between(
-            "staged", base_tree, self._repository.staged_tree(), self._attribute(metadata), base_commit=head
-        )
+class ProposalReader(FactReader):
+    """Reads proposals out of one repository: see `FactReader` for its arguments."""
 
     def commit(self, name: str) -> Proposal:
         """One commit against its first parent; a merge against the merge that git would have made.
@@ -183,70 +126,6 @@ class ProposalReader:
                 return reader._between("patch", base_tree, tree, self._attribute(metadata), base_commit=base)
             finally:
                 objects.close()
-
-    def edited(self, path: bytes, before: bytes | None, after: bytes) -> Proposal:
-        """One file's change in the working tree, on top of HEAD: what is written before it goes to this store.
-
-        Args:
-            path: From the root.
-            before: Its content now; ``None`` when it does not exist.
-            after: Its content afterwards.
-        """
-        head = self._repository.head()
-        base_tree = read_commit(self._store, head).tree if head else EMPTY_TREE
-        if before is not None:
-            base_tree = with_file(self._store, base_tree, path, before)
-        metadata = Metadata(
-            author=self._repository.identity("AUTHOR"),
-            branch=self._origin.branch or self._repository.branch(),
-            environment=self._origin.environment,
-            claimed_agent=self._origin.claimed_agent,
-        )
-        tree = with_file(self._store, base_tree, path, after)
-        return self._between("patch", base_tree, tree, self._attribute(metadata), base_commit=head)
-
-    def paths(self, old: str, new: str) -> list[bytes]:
-        """The paths that differ between two trees: the first of them, where there are too many, and governance files."""
-        found = self.comparer.compare(old, new, most=self._most_paths)
-        more = [] if found.complete else self._governance(old, new)
-        return [change.path for change in (*found.changes, *more)]
-
-    def _governance(self, old: str, new: str) -> list[Change]:
-        """What differs of the files that are protected in any change, however much else does (decision 6)."""
-        return self.comparer.compare(
-            old, new, most=self._most_paths, within=_GOVERNANCE.first_match_folded
-        ).changes
-
-    def _attribute(self, metadata: Metadata) -> Attribution:
-        return attribute(metadata, self._catalogue)
-
-    def _between(
-        self,
-        kind: Kind,
-        base_tree: str,
-        tree: str,
-        attribution: Attribution,
-        *,
-        base_commit: str = "",
-        head_commit: str = "",
-    ) -> Proposal:
-        found = self.comparer.compare(base_tree, tree, most=self._most_paths)
-        if not found.complete:
-            found.changes = self._governance(base_tree, tree)
-        self._edits.begin()
-        edits = () if found.malformations else (self._edits.edit(change, tree) for change in found.changes)
-        return Proposal(
-            kind=kind,
-            base_commit=base_commit,
-            head_commit=head_commit,
-            base_tree=base_tree,
-            tree=tree,
-            edits=tuple(sorted(edits, key=lambda edit: edit.path)),
-            attribution=attribution,
-            malformed_tree=tuple(found.malformations),
-            collisions=tuple(found.collisions),
-            complete=found.complete,
-        )
 
 
 def who_wrote(commit: Commit, catalogue: Catalogue, origin: Origin) -> Attribution:

@@ -7,6 +7,7 @@ Asked of git's own plumbing, once each, with every program disabled (`plumbing`)
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import re
 import tempfile
@@ -18,7 +19,7 @@ from safeai_git.core.errors import HistoryTooShallow, ObjectCorrupt, RepositoryE
 from safeai_git.git.extent import Extent
 from safeai_git.git.opening import answers
 from safeai_git.git.plumbing import GitFailed, run
-from safeai_git.git.store import CatFileStore, Libgit2Store, ObjectStore
+from safeai_git.git.store import CatFileStore, ObjectStore
 
 NOTES_REF = "refs/notes/safeai"
 REMOTE_NOTES = "refs/notes/remotes/{remote}/safeai"
@@ -53,6 +54,10 @@ class Repository:
     index_file: Path
     environ: Mapping[str, str]
     _store: ObjectStore | None = field(default=None, repr=False)
+    brief: bool = field(default=False, repr=False)
+    """Whether it is open for one question only: then HEAD, and that nobody configured us, are asked once."""
+    _seen_head: tuple[str, str] | None = field(default=None, repr=False)
+    _settings: bool | None = field(default=None, repr=False)
     extents: dict[str, Extent] = field(default_factory=dict, repr=False)
     """What is known of trees that were merged (`git.extent`)."""
 
@@ -71,7 +76,9 @@ class Repository:
         """The object store, opened when it is first asked for."""
         if self._store is None:
             if self.object_format == "sha1":
-                self._store = Libgit2Store(self.object_directory, self._borrowed())
+                # Loaded here: whoever brings a store of his own does without libgit2.
+                libgit2 = importlib.import_module("safeai_git.git.libgit2")
+                self._store = libgit2.Libgit2Store(self.object_directory, self._borrowed())
             else:
                 self._store = CatFileStore(self.git_directory, 32, self.environ)
         return self._store
@@ -137,6 +144,8 @@ class Repository:
 
     def head(self) -> str:
         """The commit that HEAD points to; empty on an unborn branch."""
+        if self._seen_head:
+            return self._seen_head[0]
         try:
             return self.git(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).decode("ascii").strip()
         except GitFailed:
@@ -156,6 +165,9 @@ class Repository:
 
     def branch(self) -> str:
         """The short name of the current branch; empty when HEAD is detached."""
+        if self._seen_head:
+            full = self._seen_head[1]
+            return "" if full == "HEAD" else full.removeprefix("refs/heads/")
         try:
             name = self.git(["symbolic-ref", "--quiet", "HEAD"]).strip().decode("utf-8", "replace")
         except GitFailed:
@@ -321,6 +333,8 @@ class Repository:
         return None
 
     def _configured(self, key: str, *scope: str) -> str | None:
+        if self.brief and key.startswith("safeai.") and not self._has_settings():
+            return None
         try:
             found = self._ask_as_the_person(["config", *scope, "--get", key])
         except GitFailed as error:
@@ -332,14 +346,32 @@ class Repository:
             ) from error
         return found.decode("utf-8", "replace").strip()
 
+    def _has_settings(self) -> bool:
+        """Whether any file of the configuration says anything of ours: mostly none does, and that is one question."""
+        if self._settings is None:
+            try:
+                self._settings = bool(
+                    self._ask_as_the_person(["config", "--name-only", "--get-regexp", "^safeai\\."])
+                )
+            except GitFailed as error:
+                self._settings = (
+                    error.status != 1
+                )  # what else is wrong shows when the key itself is asked for
+        return self._settings
+
     def _ask_as_the_person(
         self, arguments: list[str | bytes], extra: Mapping[str, str] | None = None
     ) -> bytes:
         return run(arguments, cwd=self.root, environ=self.environ, extra=extra, personal=True)[0]
 
 
-def discover(start: Path, environ: Mapping[str, str]) -> Repository:
+def discover(start: Path, environ: Mapping[str, str], *, brief: bool = False) -> Repository:
     """Open the repository that `start` is in, or that ``GIT_DIR`` names (as git's hooks do).
+
+    Args:
+        start: A folder.
+        environ: The environment.
+        brief: See `Repository.brief`.
 
     Raises:
         RepositoryError: There is none, or its parts contradict each other.
@@ -347,8 +379,8 @@ def discover(start: Path, environ: Mapping[str, str]) -> Repository:
     lines = answers(start, environ)
     git_directory, common, objects, index = (Path(line) for line in lines[:4])
     bare, shallow, object_format = lines[4] == "true", lines[5] == "true", lines[6]
-    work_tree = None
-    if not bare:
+    work_tree = Path(lines[7]) if len(lines) > 7 else None
+    if not bare and work_tree is None:
         try:
             printed, _ = run(["rev-parse", "--show-toplevel"], cwd=start, environ=environ)
         except GitFailed as error:
@@ -366,6 +398,9 @@ def discover(start: Path, environ: Mapping[str, str]) -> Repository:
     if borrowed:
         settled[_ALTERNATES] = os.pathsep.join(map(os.fspath, borrowed))
     repository = Repository(git_directory, common, work_tree, objects, object_format, shallow, index, settled)
+    repository.brief = brief
+    if brief and len(lines) > 8:
+        repository._seen_head = lines[8], lines[9]  # noqa: SLF001 - it is being made
     _both_directions_agree(repository)
     return repository
 

@@ -1,41 +1,65 @@
 """A file of the working tree as an edit: two trees that differ in nothing but its content.
 
-What is written for that goes to a temporary folder; the repository gets no object of an edit that may never be made.
+What is written for that stays in memory; the repository gets no object of an edit that may never be made.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 from safeai_git.core.objects import TreeEntry, format_tree, parse_tree, tree_order
 from safeai_git.git.changes import EMPTY_TREE
 from safeai_git.git.repository import Repository
-from safeai_git.git.store import ObjectStore, read_tree
+from safeai_git.git.store import CatFileStore, ObjectStore, read_tree
 
 
-@contextmanager
-def scratch_objects(repository: Repository) -> Iterator[Repository]:
-    """The same repository, whose new objects go to a folder that is removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="safeai-edit-") as folder:
-        places = {
-            "GIT_OBJECT_DIRECTORY": folder,
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.fspath(repository.object_directory),
-        }
-        other = replace(
-            repository,
-            object_directory=Path(folder),
-            environ={**repository.environ, **places},
-        )
-        other._store = None  # noqa: SLF001 - a copy with a store of its own
-        try:
-            yield other
-        finally:
-            other.close()
+class MemoryStore:
+    """An `ObjectStore` whose new objects are kept in memory, above another one.
+
+    Args:
+        below: What everything else is read from.
+    """
+
+    def __init__(self, below: ObjectStore) -> None:
+        self.hash_size = below.hash_size
+        self._below = below
+        self._own: dict[str, tuple[str, bytes]] = {}
+
+    def read(self, name: str) -> tuple[str, bytes]:
+        """See `ObjectStore.read`."""
+        return self._own.get(name) or self._below.read(name)
+
+    def header(self, name: str) -> tuple[str, int]:
+        """See `ObjectStore.header`."""
+        if (own := self._own.get(name)) is not None:
+            return own[0], len(own[1])
+        return self._below.header(name)
+
+    def exists(self, name: str) -> bool:
+        """See `ObjectStore.exists`."""
+        return name in self._own or self._below.exists(name)
+
+    def write(self, kind: str, data: bytes) -> str:
+        """See `ObjectStore.write`."""
+        hashed = (hashlib.sha256 if self.hash_size == 32 else hashlib.sha1)(usedforsecurity=False)
+        hashed.update(f"{kind} {len(data)}\0".encode("ascii") + data)
+        name = hashed.hexdigest()
+        self._own[name] = kind, data
+        return name
+
+    def close(self) -> None:
+        """See `ObjectStore.close`."""
+        self._below.close()
+
+
+def above(repository: Repository) -> Repository:
+    """The same repository, whose new objects are kept in memory; a few are soonest read through git."""
+    git = CatFileStore(
+        repository.git_directory, 32 if repository.object_format == "sha256" else 20, repository.environ
+    )
+    git.begin()
+    return replace(repository, _store=MemoryStore(git))
 
 
 def with_file(store: ObjectStore, tree: str, path: bytes, content: bytes) -> str:

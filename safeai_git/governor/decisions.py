@@ -26,8 +26,8 @@ from safeai_git.core.log.entry import Draft
 from safeai_git.core.verdict import finding_data, report, statement
 from safeai_git.gate import Deadline, Gate, Judgement, worst
 from safeai_git.git.bundle import Budget, commit_of, opened_bundle
+from safeai_git.git.facts import Origin
 from safeai_git.git.history import commits_between
-from safeai_git.git.reader import Origin
 from safeai_git.git.repository import Repository
 from safeai_git.governor.audit_log import Receipt
 from safeai_git.governor.key_registry import KeyRegistry

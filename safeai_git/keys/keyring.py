@@ -13,9 +13,8 @@ from safeai_git.core.errors import PolicyError
 from safeai_git.core.publickey import PublicKey
 from safeai_git.core.trust import AllowedSigner, Reason, Refusal, TrustedKey
 from safeai_git.keys.allowed_signers import Skipped, parse_line
-from safeai_git.keys.ed25519 import verify
 
-__all__ = ["MAX_BYTES", "Keyring", "verify"]
+__all__ = ["MAX_BYTES", "Keyring"]
 
 MAX_BYTES = 1 << 20
 """Bytes of a file: some 10,000 keys."""

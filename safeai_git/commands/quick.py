@@ -1,0 +1,133 @@
+"""What a hook starts from: as much of a `Session` as judging what is about to be made takes, and no more.
+
+Whoever writes waits for it, so it loads nothing that walks history, replays, signs or talks to a Governor before one
+of these is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from safeai_git import __version__
+from safeai_git.core.context import KillSwitch
+from safeai_git.core.errors import RepositoryError
+from safeai_git.core.policy import PolicyStack
+from safeai_git.git.facts import Origin
+from safeai_git.git.repository import Repository, discover
+from safeai_git.judging import Deadline, Judge
+from safeai_git.organisation_places import organisation_places
+from safeai_git.policy_vm import evaluate_expression
+from safeai_git.report.style import Style, for_terminal
+from safeai_git.trust import TrustReader
+
+if TYPE_CHECKING:
+    from safeai_git.replay import Replayer
+
+ENABLE_VARIABLE = "SAFEAI_ENABLE"
+
+
+@dataclass(slots=True)
+class QuickSession:
+    """One run of a command, or of a hook.
+
+    Attributes:
+        start: The folder that it runs in.
+        environ: The environment.
+        output_format: ``text``, ``json`` or ``jsonl``.
+    """
+
+    start: Path
+    environ: Mapping[str, str]
+    output_format: str = "text"
+    brief: ClassVar[bool] = True
+    _repository: Repository | None = field(default=None)
+    _trust: dict[Path | None, TrustReader] = field(default_factory=dict)
+    _leases: Any = None
+
+    @classmethod
+    def here(cls, output_format: str = "text") -> Self:
+        """A session in the current folder.
+
+        Raises:
+            RepositoryError: The folder is gone.
+        """
+        try:
+            return cls(Path.cwd(), os.environ, output_format)
+        except FileNotFoundError as error:
+            raise RepositoryError(
+                "the current folder does not exist any more", hint="change into another one"
+            ) from error
+
+    @property
+    def repository(self) -> Repository:
+        """The repository that the session is in."""
+        if self._repository is None:
+            self._repository = discover(self.start, self.environ, brief=self.brief)
+        return self._repository
+
+    def close(self) -> None:
+        """Give back what was opened."""
+        if self._repository is not None:
+            self._repository.close()
+
+    def note(self, text: str) -> None:
+        """A remark on standard error, for people whatever the format."""
+        print(for_terminal(text, Style.for_stream(sys.stderr, self.environ)), file=sys.stderr)
+
+    def trust(self, policy_file: Path | None = None) -> TrustReader:
+        """Reads policies and signers of the repository."""
+        if policy_file not in self._trust:
+            organisation = None
+            if organisation_places(self.repository, self.environ) is not None:
+                # Loaded only here: envelopes and keys are of no use to whoever has no policy above his own.
+                found = importlib.import_module("safeai_git.organisation")
+                organisation = found.organisation_policy(self.repository, self.environ, now=time.time())
+            self._trust[policy_file] = TrustReader(
+                self.repository, policy_file=policy_file, organisation=organisation
+            )
+        return self._trust[policy_file]
+
+    def judge(
+        self, *, agent: str = "", replayer: Replayer | None = None, deadline_seconds: float = 0.0
+    ) -> Judge:
+        """The judge of what is about to be made."""
+        return Judge(
+            self.repository,
+            self.trust(),
+            Origin(agent, "", frozenset(self.environ)),
+            version=__version__,
+            now=time.time,
+            evaluate_expression=evaluate_expression,
+            replayer=replayer,
+            kill_switch=self.kill_switch,
+            deadline=Deadline(deadline_seconds) if deadline_seconds else None,
+        )
+
+    def kill_switch(self, policy: PolicyStack, agent: str) -> KillSwitch:
+        """The kill switch as this machine knows it, by its own word and by its Governor's lease."""
+        here = kill_switch(self.environ)
+        if here.state == "engaged" or policy.governor is None:
+            return here
+        if self._leases is None:
+            self._leases = importlib.import_module("safeai_git.lease").Leases(self.repository, self.environ)
+        told: KillSwitch = self._leases.state(policy, agent)
+        return told
+
+    def switched_off(self, key: str) -> bool:
+        """Whether a boolean of the git configuration says no."""
+        return self.repository.config(key).lower() in ("false", "no", "off", "0")
+
+
+def kill_switch(environ: Mapping[str, str]) -> KillSwitch:
+    """The kill switch as this machine knows it: ``SAFEAI_ENABLE=off`` engages it."""
+    value = environ.get(ENABLE_VARIABLE, "").strip().lower()
+    if value in ("", "on", "1", "true"):
+        return KillSwitch()
+    return KillSwitch("engaged", f"{ENABLE_VARIABLE}={value} on this machine")

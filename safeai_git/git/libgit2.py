@@ -1,0 +1,130 @@
+"""The object store over libgit2: objects by name, verified, and nothing else of the repository.
+
+libgit2 is given the object folders alone. It sees no configuration, no attributes, no grafts, no replace refs, no
+index and no commit-graph file, so none of them can colour what is read; each object is checked against its name as
+it is read. A module of its own, since an agent's hook that needs a handful of objects does without it (`store`).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+import pygit2
+from pygit2.enums import ObjectType
+
+from safeai_git.core.errors import ObjectCorrupt, ObjectMissing, RepositoryError
+from safeai_git.git.store import MISSING_HINT
+
+_KINDS = {
+    ObjectType.COMMIT: "commit",
+    ObjectType.TREE: "tree",
+    ObjectType.BLOB: "blob",
+    ObjectType.TAG: "tag",
+}
+_TYPES = {name: kind for kind, name in _KINDS.items()}
+
+
+class Libgit2Store:
+    """An `ObjectStore` over libgit2's object database, opened without its repository."""
+
+    hash_size = 20
+
+    def __init__(self, object_directory: Path, alternates: tuple[Path, ...] = ()) -> None:
+        # As alternates the folders bring their objects and not their commit-graph, which nobody verifies.
+        self._folders = (object_directory, *alternates)
+        self._odb = pygit2.Odb()
+        for folder in self._folders:
+            self._odb.add_disk_alternate(os.fspath(folder))
+        self._own: pygit2.Odb | None = None
+        self._scratch: list[weakref.finalize[..., Libgit2Store]] = []
+        self._merging: pygit2.Repository | None = None
+
+    def read(self, name: str) -> tuple[str, bytes]:
+        """See `ObjectStore.read`."""
+        try:
+            kind, data = self._odb.read(name)
+        except KeyError as error:
+            raise ObjectMissing(f"object {name} is not in the object store", hint=MISSING_HINT) from error
+        except (pygit2.GitError, OSError, ValueError) as error:
+            raise ObjectCorrupt(
+                f"object {name} cannot be read: {error}", hint="run 'git fsck --full'"
+            ) from error
+        return _KINDS[kind], data
+
+    def header(self, name: str) -> tuple[str, int]:
+        """See `ObjectStore.header`."""
+        try:
+            kind, size = self._odb.read_header(name)
+        except KeyError as error:
+            raise ObjectMissing(f"object {name} is not in the object store", hint=MISSING_HINT) from error
+        except (pygit2.GitError, OSError, ValueError) as error:
+            raise ObjectCorrupt(
+                f"object {name} cannot be read: {error}", hint="run 'git fsck --full'"
+            ) from error
+        return _KINDS[kind], size
+
+    def exists(self, name: str) -> bool:
+        """See `ObjectStore.exists`."""
+        return name in self._odb
+
+    def write(self, kind: str, data: bytes) -> str:
+        """See `ObjectStore.write`."""
+        if self._own is None:
+            self._own = pygit2.Odb(os.fspath(self._folders[0]))
+        try:
+            return str(self._own.write(_TYPES[kind], data))
+        except (pygit2.GitError, OSError) as error:
+            raise RepositoryError(
+                f"an object cannot be written to {self._folders[0]}: {error}",
+                hint="check free space and permissions of the folder",
+            ) from error
+
+    def borrow_scratch(self) -> Path:
+        """An empty folder, for nobody else to read, that is there until `close`."""
+        folder = Path(tempfile.gettempdir(), f"safeai-scratch-{secrets.token_hex(16)}")
+        # Whoever cleans up knows the name first: a signal may end the program right after the folder was made.
+        self._scratch.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def borrow(self, object_directory: Path) -> None:
+        """Read objects of another folder too; a name is the hash of its content, so it may be any."""
+        self._odb.add_disk_alternate(os.fspath(object_directory))
+
+    def merging_repository(self) -> pygit2.Repository:
+        """A repository of nothing but these objects, in which merges are computed.
+
+        What a merge writes goes to a temporary folder that `close` removes.
+        """
+        if self._merging is None:
+            scratch = self.borrow_scratch()
+            odb = pygit2.Odb(os.fspath(scratch))
+            for folder in self._folders:
+                odb.add_disk_alternate(os.fspath(folder))
+            no_configuration()
+            self._merging = pygit2.Repository()
+            self._merging.set_odb(odb)
+            self._odb.add_disk_alternate(os.fspath(scratch))
+        return self._merging
+
+    def close(self) -> None:
+        """See `ObjectStore.close`."""
+        for remove in self._scratch:
+            remove()
+
+
+def no_configuration() -> None:
+    """Keep libgit2 from looking for any configuration file, of the system or of the user."""
+    for level in (
+        pygit2.enums.ConfigLevel.GLOBAL,
+        pygit2.enums.ConfigLevel.XDG,
+        pygit2.enums.ConfigLevel.SYSTEM,
+    ):
+        pygit2.settings.search_path[level] = ""
+    # A merged tree may hold files that no side changed and that a partial clone does not have.
+    pygit2.settings.enable_strict_object_creation(False)
