@@ -7,6 +7,7 @@ code other than 0.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -142,7 +143,10 @@ def _agent_hook(arguments: list[str]) -> int:
 
     def asked() -> int:
         if arguments == ["agent", "hook", "claude-code"]:
+            gc.disable()  # while modules are loaded everything lives: nothing is found, and looking takes its time
             from safeai_git.commands.agent_hook import run_hook
+
+            gc.enable()
 
             return run_hook()
         from safeai_git.cli import run

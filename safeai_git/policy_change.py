@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from safeai_git.core.errors import CouldNotDecide
-from safeai_git.core.policy import Change, Policy, difference
+from safeai_git.core.policy import LARGEST_POLICY, Policy
+from safeai_git.core.policy_difference import Change, difference
 from safeai_git.core.proposal import Proposal
 from safeai_git.git.repository import Repository
-from safeai_git.policyfile import LARGEST_POLICY, load
+from safeai_git.policyfile import load
 from safeai_git.trust import FOLDER, POLICY_FILE
 
 POLICY_PATH = FOLDER + b"/" + POLICY_FILE

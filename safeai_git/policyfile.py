@@ -21,10 +21,9 @@ from typing import Any
 import yaml
 
 from safeai_git.core.errors import PolicyError
-from safeai_git.core.policy import Policy
+from safeai_git.core.policy import LARGEST_POLICY, Policy
 from safeai_git.core.policy_faults import KEY, UNREADABLE, Fault, Faults, Place, show
 
-LARGEST_POLICY = 256 * 1024
 DEEPEST = 16
 MOST_DIGITS = 20
 _NOWHERE: Place = (KEY,)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from safeai_git.core.envelope import MAX_LINE, Envelope, open_envelope
 from safeai_git.core.errors import FormatError, PolicyError
-from safeai_git.core.policy import Policy
+from safeai_git.core.policy import LARGEST_POLICY, Policy
 from safeai_git.core.policy_statement import POLICY_NAMESPACE, PolicyStatement
 from safeai_git.core.trust import TrustedKey, format_time
 from safeai_git.keys.ed25519 import verify
 from safeai_git.keys.keyring import Keyring
 from safeai_git.keys.port import Signer
 from safeai_git.keys.seal import seal
-from safeai_git.policyfile import LARGEST_POLICY, load
+from safeai_git.policyfile import load
 
 LARGEST_PUBLISHED = MAX_LINE + 1 + LARGEST_POLICY
 """Bytes of a published policy's file."""

@@ -13,13 +13,13 @@ from pathlib import Path
 from safeai_git.core.display import display
 from safeai_git.core.errors import PolicyError
 from safeai_git.core.objects import TreeEntry
-from safeai_git.core.policy import Policy, PolicyStack
+from safeai_git.core.policy import LARGEST_POLICY, Policy, PolicyStack
 from safeai_git.files import read_bounded
 from safeai_git.git.changes import TreeComparer
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
 from safeai_git.keys.keyring import Keyring
-from safeai_git.policyfile import LARGEST_POLICY, load
+from safeai_git.policy_memory import read_policy
 
 FOLDER = b".safeai"
 POLICY_FILE = b"policy.yaml"
@@ -53,14 +53,21 @@ class TrustReader:
         repository: An open repository.
         policy_file: Judge by this file instead of the repository's own policy (``--policy``).
         organisation: A policy layer above the repository's own.
+        memory: Where what a valid policy says is remembered; see `policy_memory`.
     """
 
     def __init__(
-        self, repository: Repository, *, policy_file: Path | None = None, organisation: Policy | None = None
+        self,
+        repository: Repository,
+        *,
+        policy_file: Path | None = None,
+        organisation: Policy | None = None,
+        memory: Path | None = None,
     ) -> None:
         self._repository = repository
         self._comparer = TreeComparer(repository.store)
         self._organisation = organisation
+        self._memory = memory
         self._explicit = _from_file(policy_file) if policy_file else None
         self._known: dict[tuple[TreeEntry | None, TreeEntry | None], Trust] = {}
         self._folders: dict[str, dict[bytes, TreeEntry]] = {}
@@ -110,7 +117,7 @@ class TrustReader:
             layer = self._explicit
         elif policy is not None:
             source = f".safeai/policy.yaml at {where}"
-            layer = load(self._file(policy, source, LARGEST_POLICY), source)
+            layer = read_policy(self._file(policy, source, LARGEST_POLICY), source, self._memory)
         else:
             layer = Policy.builtin()
         keyring = Keyring.parse(b"", "no allowed_signers")
@@ -153,4 +160,4 @@ def _from_file(path: Path) -> Policy:
         data = read_bounded(path, LARGEST_POLICY)
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}", hint="name a policy file that can be read") from error
-    return load(data, str(path))
+    return read_policy(data, str(path))

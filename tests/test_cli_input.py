@@ -15,7 +15,7 @@ from conftest import POLICY, Repo
 from tools_cli import as_ordinary_user, folder_of_ordinary_user, give_away, make, run, start
 
 from safeai_git.__main__ import plain_replay
-from safeai_git.policyfile import LARGEST_POLICY
+from safeai_git.core.policy import LARGEST_POLICY
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from safeai_git import policyfile, schema
 from safeai_git.core import policy_parts as parts
 from safeai_git.core.errors import PolicyError, WrongUse
-from safeai_git.core.policy import Approvals, GovernorLink, Policy, PolicyStack, difference
+from safeai_git.core.policy import LARGEST_POLICY, Approvals, GovernorLink, Policy, PolicyStack
+from safeai_git.core.policy_difference import difference
 from safeai_git.core.policy_faults import MOST_FAULTS, UNREADABLE, Faults, Section, guess, kind, show
 from safeai_git.core.policy_reader import TOP
 from safeai_git.core.rules import RULE_IDS
@@ -453,7 +454,7 @@ def test_escapes_that_are_no_characters(loader: str) -> None:
 
 
 def test_B54_a_file_that_is_too_large_is_not_parsed() -> None:
-    text = b"#" * policyfile.LARGEST_POLICY
+    text = b"#" * LARGEST_POLICY
     assert refused(text).message == "p.yaml: the file says nothing"
     assert refused(text + b"#").message == "p.yaml: the file has more than 262,144 bytes"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from safeai_git.core.attribution_catalogue import Agent, Catalogue, Form
@@ -17,7 +17,7 @@ from safeai_git.core.attribution_catalogue import Agent, Catalogue, Form
 @cache
 def catalogue() -> Catalogue:
     """The shipped catalogue."""
-    text = resources.files(__name__).joinpath("catalogue.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("catalogue.json").read_text(encoding="utf-8")
     data: dict[str, Any] = json.loads(text)
     return Catalogue(
         (

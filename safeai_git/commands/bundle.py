@@ -18,10 +18,11 @@ from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError, RepositoryError, StorageError, WrongUse
 from safeai_git.core.log.note import NoteKey
 from safeai_git.core.log.proof import LogProof
+from safeai_git.core.policy import LARGEST_POLICY
 from safeai_git.files import read_bounded, write_atomically
 from safeai_git.keys.keyring import MAX_BYTES, Keyring
 from safeai_git.organisation import organisation_text
-from safeai_git.policyfile import LARGEST_POLICY, load
+from safeai_git.policyfile import load
 
 LARGEST_RECEIPT = 2 * 1024 * 1024
 

@@ -15,13 +15,13 @@ from safeai_git.core.display import CONTROL, IGNORABLE, display, escape, safe_te
 from safeai_git.core.errors import PolicyError, WrongUse
 from safeai_git.core.finding import Outcome
 from safeai_git.core.paths import portability_problems
-from safeai_git.core.policy import Policy, PolicyStack
+from safeai_git.core.policy import LARGEST_POLICY, Policy, PolicyStack
 from safeai_git.core.rules import protected_path, unportable_path
 from safeai_git.core.rules.common import chosen
 from safeai_git.files import read_bounded
 from safeai_git.policy_cases import Case, load_cases, run_case
 from safeai_git.policy_vm import check_expressions
-from safeai_git.policyfile import LARGEST_POLICY, load
+from safeai_git.policyfile import load
 from safeai_git.schema import policy_schema, schema_faults
 from safeai_git.trust import Trust
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from safeai_git.commands.session import Session
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError, PolicyError, WrongUse
-from safeai_git.core.policy import Policy, difference
+from safeai_git.core.policy import Policy
+from safeai_git.core.policy_difference import difference
 from safeai_git.core.policy_statement import parse_time
 from safeai_git.files import read_bounded, write_atomically
 from safeai_git.policy_vm import check_expressions

@@ -23,6 +23,7 @@ from safeai_git.git.facts import Origin
 from safeai_git.git.repository import Repository, discover
 from safeai_git.judging import Deadline, Judge
 from safeai_git.organisation_places import organisation_places
+from safeai_git.policy_memory import memory_folder
 from safeai_git.policy_vm import evaluate_expression
 from safeai_git.report.style import Style, for_terminal
 from safeai_git.trust import TrustReader
@@ -90,7 +91,10 @@ class QuickSession:
                 found = importlib.import_module("safeai_git.organisation")
                 organisation = found.organisation_policy(self.repository, self.environ, now=time.time())
             self._trust[policy_file] = TrustReader(
-                self.repository, policy_file=policy_file, organisation=organisation
+                self.repository,
+                policy_file=policy_file,
+                organisation=organisation,
+                memory=memory_folder(self.environ) if self.brief else None,
             )
         return self._trust[policy_file]
 

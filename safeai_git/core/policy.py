@@ -14,7 +14,6 @@ from functools import cache
 from typing import Any
 
 from safeai_git.core import canonical
-from safeai_git.core.policy_difference import Change, difference
 from safeai_git.core.policy_faults import Fault, Faults, Positions
 from safeai_git.core.policy_parts import (
     GOVERNANCE,
@@ -36,15 +35,16 @@ from safeai_git.core.wildmatch import Pattern, PatternSet
 __all__ = [
     "AgentRule",
     "Approvals",
-    "Change",
     "Check",
     "GovernorLink",
     "Policy",
     "PolicyRule",
     "PolicyStack",
     "Setup",
-    "difference",
 ]
+
+LARGEST_POLICY = 256 * 1024
+"""Bytes of a policy file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,8 @@ from typing import Any
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import PolicyError, WrongUse
 from safeai_git.core.log.entry import Draft, Entry
-from safeai_git.core.policy import Change, Policy, difference
+from safeai_git.core.policy import Policy
+from safeai_git.core.policy_difference import Change, difference
 from safeai_git.core.policy_statement import PolicyStatement
 from safeai_git.core.trust import format_time
 from safeai_git.governor.audit_log import Receipt

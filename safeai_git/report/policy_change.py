@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from safeai_git.core.display import safe_text
-from safeai_git.core.policy import Change
+from safeai_git.core.policy_difference import Change
 from safeai_git.policy_change import PolicyChange
 
 

@@ -1,0 +1,66 @@
+"""What valid policies say, remembered by their digest, for whoever cannot wait for YAML.
+
+A file of the person's own cache holds the plain data of one policy, as it was read from the bytes with that digest.
+What is read back goes through the same checks as what comes from YAML. Whoever can write there can write the programs
+that this person runs, too; still, only advice rests on it: what is signed comes from the policy's own bytes
+(decision 43).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from safeai_git import __version__
+from safeai_git.core.errors import PolicyError, StorageError
+from safeai_git.core.policy import Policy
+from safeai_git.files import read_json, write_atomically
+
+
+def memory_folder(environ: Mapping[str, str]) -> Path | None:
+    """The folder below the person's cache (XDG Base Directory); ``None`` without a home."""
+    named, home = environ.get("XDG_CACHE_HOME"), environ.get("HOME")
+    base = Path(named) if named else Path(home) / ".cache" if home else None
+    return base / "safeai-git" / "policies" if base is not None and base.is_absolute() else None
+
+
+def read_policy(data: bytes, source: str, memory: Path | None = None) -> Policy:
+    """Read a policy, as `policyfile.load` does.
+
+    Args:
+        data: The file's bytes.
+        source: What to call it in messages.
+        memory: Where to remember it; ``None`` for nowhere.
+
+    Raises:
+        PolicyError: It is no valid policy.
+    """
+    digest = hashlib.sha256(data).hexdigest()
+    place = None if memory is None else memory / f"{digest}-{__version__}.json"
+    if place is not None and _is_ours(place):
+        with suppress(PolicyError):
+            return Policy.from_data(read_json(place), {}, source, digest)
+    # Loaded only here: YAML takes longer than judging an edit.
+    reader = importlib.import_module("safeai_git.policyfile")
+    document = reader.parse(data, source)
+    policy = Policy.from_data(document.data, document.positions, source, digest, document.faults)
+    if place is not None:
+        with suppress(StorageError):
+            write_atomically(place, json.dumps(document.data).encode())
+    return policy
+
+
+def _is_ours(place: Path) -> bool:
+    """Whether a file that is there is this user's, and nobody else's to write."""
+    try:
+        found = place.lstat()
+    except OSError:
+        return False
+    others = stat.S_IMODE(found.st_mode) & 0o022
+    return stat.S_ISREG(found.st_mode) and not others and getattr(os, "geteuid", lambda: 0)() == found.st_uid
