@@ -245,6 +245,14 @@ def ci(
     fail_on: Annotated[
         str, typer.Option("--fail-on", metavar="DECISION", help="review (default) or deny: what ends with 1.")
     ] = "review",
+    decide: Annotated[
+        bool,
+        typer.Option("--decide", help="Have the policy's Governor judge too, and sign: no key is needed."),
+    ] = False,
+    verdicts: Annotated[
+        Path | None,
+        typer.Option("--verdicts", metavar="FILE", help="Write this job's signed verdicts, one a line."),
+    ] = None,
     evidence: EvidenceOption = None,
     jobs: JobsOption = 1,
     policy: PolicyOption = None,
@@ -260,7 +268,9 @@ def ci(
 
     session = _session(output_format)
     reports = Reports.parse(report or ())
-    request = command.Request(mode, base, head, policy, replay, fetch, push, fail_on, reports, jobs, evidence)
+    request = command.Request(
+        mode, base, head, policy, replay, fetch, push, fail_on, reports, jobs, evidence, decide, verdicts
+    )
     _end(session, lambda: command.run(session, request))
 
 

@@ -106,7 +106,7 @@ class Job:
     def denied(self) -> None:
         """Refused, told so in every place, and nothing ran."""
         assert (self.code, self.outputs["decision"]) == (1, "deny"), self.printed
-        assert set(self.outputs) == {"decision", "findings", "base", "head", "receipt-index"}
+        assert set(self.outputs) == {"decision", "findings", "base", "head", "receipt-index", "verdicts"}
         assert not (self.folder / "env").exists()
         assert not list(self.repo.path.rglob("pwned"))
         assert re.findall(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", self.printed + self.read("summary")) == []

@@ -10,12 +10,14 @@ from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from safeai_git.client.web import exchange, may_have_a_token, tls
+from safeai_git.core import canonical
 from safeai_git.core.display import safe_text
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, GovernorUnavailable, WrongUse
+from safeai_git.core.finding import Decision
 from safeai_git.core.incident import Incident
 from safeai_git.core.log.proof import LogProof
 
@@ -71,6 +73,21 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """The Governor says how it decided; the proofs are to be checked.
+
+    Attributes:
+        decision: About the whole change, approvals counted.
+        findings: Rule and sentence of each, fit for a terminal.
+        verdicts: What it signed, each with its proof.
+    """
+
+    decision: Decision
+    findings: tuple[tuple[str, str], ...]
+    verdicts: tuple[tuple[Envelope, LogProof], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The Governor does not take an envelope, or an incident.
 
@@ -121,6 +138,15 @@ class GovernorClient:
             raise FormatError(f"the Governor answered {len(incidents)} incidents with something else")
         return [_reported(one) for one in results]
 
+    def decide(self, repository: str, base: str, head: str, branch: str, bundle: bytes) -> Judged:
+        """Have a change judged that a git bundle holds.
+
+        Raises: as `submit` does; `FormatError` also where it does not judge this change.
+        """
+        asked = {"repository": repository, "base": base, "head": head, "branch": branch[:200]}
+        path = f"/v1/decisions?{urlencode(asked)}"
+        return _judged(_read(self._answer("POST", path, bundle, "application/x-git-bundle")))
+
     def consistency(self, old: int, new: int) -> list[bytes]:
         """The hashes that are to prove that the log only grew; they are to be checked.
 
@@ -143,14 +169,13 @@ class GovernorClient:
         return self._answer("GET", f"/v1/kill-switch?repository={quote(repository, safe='')}", None)
 
     def _json(self, method: str, path: str, body: bytes | None) -> Any:
-        try:
-            return json.loads(self._answer(method, path, body))
-        except (ValueError, RecursionError):
-            raise FormatError("the Governor's answer is no JSON") from None
+        return _read(self._answer(method, path, body))
 
-    def _answer(self, method: str, path: str, body: bytes | None) -> bytes:
+    def _answer(
+        self, method: str, path: str, body: bytes | None, content_type: str = "application/json"
+    ) -> bytes:
         headers = {
-            "Content-Type": "application/json",
+            "Content-Type": content_type,
             "User-Agent": "safeai-git",
             "Accept": "application/json",
         }
@@ -196,6 +221,13 @@ class GovernorClient:
 _LATER = "the verdicts stay in the spool; 'safeai-git push' delivers them"
 
 
+def _read(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise FormatError("the Governor's answer is no JSON") from None
+
+
 def _problem(body: bytes) -> tuple[str, str]:
     try:
         data = json.loads(body)
@@ -228,3 +260,29 @@ def _reported(data: Any) -> Reported | Refused:
             word, detail = _problem(json.dumps(problem).encode())
             return Refused(word, detail)
     raise FormatError("the Governor's answer to an incident cannot be read")
+
+
+def _judged(data: Any) -> Judged:
+    match data:
+        case {
+            "decision": "allow" | "review" | "deny" as decision,
+            "findings": list(findings),
+            "verdicts": list(verdicts),
+        }:
+            return Judged(decision, tuple(map(_finding, findings)), tuple(map(_verdict, verdicts)))
+    raise FormatError("the Governor answered a change with something else than a decision")
+
+
+def _finding(data: Any) -> tuple[str, str]:
+    match data:
+        case {"rule": str(rule), "message": str(message)}:
+            return safe_text(rule[:100]), safe_text(message[:1_000])
+    raise FormatError("a finding of the Governor's cannot be read")
+
+
+def _verdict(data: Any) -> tuple[Envelope, LogProof]:
+    match data:
+        case {"envelope": dict(envelope), "receipt": str(receipt)}:
+            proof = LogProof.parse(receipt.encode("utf-8", "replace"))
+            return Envelope.parse(canonical.dumps(envelope)), proof
+    raise FormatError("a verdict of the Governor's cannot be read")

@@ -14,10 +14,12 @@ from typing import Any
 
 from safeai_git import ci
 from safeai_git.commands.check import sign_judgements
+from safeai_git.commands.decide import decided
 from safeai_git.commands.found import Found
 from safeai_git.commands.reports import Reports, remarks
 from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
+from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import (
     FormatError,
     HistoryTooShallow,
@@ -26,9 +28,10 @@ from safeai_git.core.errors import (
     StorageError,
     WrongUse,
 )
+from safeai_git.core.finding import Decision
 from safeai_git.core.receipt import START as RECEIPT
 from safeai_git.core.receipt import Receipt
-from safeai_git.files import read_bounded
+from safeai_git.files import read_bounded, write_atomically
 from safeai_git.gate import Judgement, worst
 from safeai_git.git.history import merge_bases
 from safeai_git.git.notes import Notes
@@ -39,7 +42,7 @@ from safeai_git.verify import CommitResult, Verifier
 
 LARGEST_EVENT = 32 * 1024 * 1024
 MODES = ("check", "verify", "both")
-_STRICTNESS = ("allow", "review", "deny")
+_STRICTNESS: tuple[Decision, ...] = ("allow", "review", "deny")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Request:
         reports: See `Reports`.
         evidence: The report of the job that replayed; nothing is replayed here then.
         jobs: How many checks are replayed at one time.
+        decide: Whether the Governor that the policy and this machine name judges too, and signs.
+        verdicts: Where the envelopes of this job's verdicts are written, one a line.
     """
 
     mode: str
@@ -70,6 +75,8 @@ class Request:
     reports: Reports
     jobs: int = 1
     evidence: Path | None = None
+    decide: bool = False
+    verdicts: Path | None = None
 
 
 def run(session: Session, request: Request) -> int:
@@ -104,6 +111,7 @@ def _judge(session: Session, request: Request) -> Found:
     judged: list[Judgement] = []
     results: list[CommitResult] = []
     signed: list[str] = []
+    theirs: Decision = "allow"
     if request.mode in ("check", "both"):
         replay = request.replay and not change.only_data
         gate = session.gate(
@@ -117,6 +125,10 @@ def _judge(session: Session, request: Request) -> Found:
         for one in judged:
             session.say(text.judgement(one, session.style))
         signed = sign_judgements(session, judged, None)
+        if request.decide:
+            told = decided(session, request.policy, base, head, change.branch)
+            theirs = told.decision
+            signed += told.digests
         if signed and request.push and request.remote:
             _push(session, request.remote)
     if request.mode in ("verify", "both"):
@@ -125,6 +137,7 @@ def _judge(session: Session, request: Request) -> Found:
         for result in results:
             session.say(text.verification(result, session.style))
     decision = worst(judged) if judged or request.mode == "check" else "allow"
+    decision = max(decision, theirs, key=_STRICTNESS.index)
     if not all(one.passes for one in results):
         decision = "deny"
     session.say(f"{session.style.decision(decision)} {base[:12]}..{head[:12]}")
@@ -147,23 +160,31 @@ def _judge(session: Session, request: Request) -> Found:
         ("verified", count(len(results), "commit")),
         ("signed", count(len(signed), "verdict")),
     ]
-    if index := _receipt_index(session, judged, signed):
-        facts.append(("receipt-index", index))
+    envelopes, index = _kept(session, judged, signed)
+    if index >= 0:
+        facts.append(("receipt-index", str(index)))
+    if request.verdicts is not None and envelopes:
+        write_atomically(request.verdicts, b"".join(one + b"\n" for one in envelopes), mode=0o644)
+        facts.append(("verdicts", str(request.verdicts)))
     title = f"{change.event.replace('_', ' ')} on {change.target or change.branch or 'this repository'}"
     return Found(title, decision, judged, results, facts)
 
 
-def _receipt_index(session: Session, judged: Sequence[Judgement], signed: Sequence[str]) -> str:
-    """Where the Governor's log holds the last of the verdicts that were signed here; empty where it does not yet."""
+def _kept(session: Session, judged: Sequence[Judgement], signed: Sequence[str]) -> tuple[list[bytes], int]:
+    """The envelopes that this job brought about, and where the Governor's log holds the last; -1 for nowhere yet."""
     notes = Notes(session.repository)
-    found = [-1]
+    last = -1
+    envelopes: dict[str, bytes] = {}
     for tree in {one.verdict.proposal.tree for one in judged} if signed else ():
         for line in notes.lines(tree):
-            if line.startswith(RECEIPT):
-                with suppress(FormatError):
+            with suppress(FormatError):
+                if line.startswith(RECEIPT):
                     receipt = Receipt.parse(line)
-                    found += [receipt.proof.index] if receipt.envelope in signed else []
-    return str(max(found)) if max(found) >= 0 else ""
+                    last = max(last, receipt.proof.index) if receipt.envelope in signed else last
+                else:
+                    envelope = Envelope.parse(line)
+                    envelopes[envelope.digest] = line
+    return [envelopes[one] for one in dict.fromkeys(signed) if one in envelopes], last
 
 
 def _bring(session: Session, change: ci.Change, remote: str) -> None:
@@ -247,6 +268,7 @@ def _report(session: Session, request: Request, found: Found) -> None:
             "base": facts.get("base", ""),
             "head": facts.get("head", ""),
             "receipt-index": facts.get("receipt-index", ""),
+            "verdicts": facts.get("verdicts", ""),
         }
         _append(Path(output), "".join(_output(name, value) for name, value in values.items()))
 
