@@ -287,6 +287,12 @@ def attribution(
     everything: Annotated[
         bool, typer.Option("--all", help="The commits of every branch and tag instead.")
     ] = False,
+    hints: Annotated[
+        bool, typer.Option("--hints", help="Read git-ai's and Agent Trace's notes too; they decide nothing.")
+    ] = False,
+    records: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Agent Trace records to look the commits up in.")
+    ] = None,
     output_format: FormatOption = Format.text,
 ) -> None:
     """Say who wrote each commit, and what says so: an agent, an agent and a person, a person, a bot.
@@ -296,7 +302,10 @@ def attribution(
     from safeai_git.commands import attribution as command
 
     session = _session(output_format)
-    _end(session, lambda: command.attribution(session, revisions, everything=everything))
+    _end(
+        session,
+        lambda: command.attribution(session, revisions, everything=everything, hints=hints, records=records),
+    )
 
 
 @app.command()

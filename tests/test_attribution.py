@@ -30,6 +30,7 @@ from safeai_git.core.attribution_catalogue import (
     folded,
     split_mention,
 )
+from safeai_git.core.hints import NOTE, TRACE
 from safeai_git.core.trailers_loose import is_revert, retells
 
 PERSON = ("Maria Maintainer", "maria@example.com")
@@ -657,5 +658,6 @@ def test_what_the_command_says_to_odd_arguments(
 def test_the_handbook_names_every_form_and_every_signal() -> None:
     page = (Path(__file__).parent.parent / "docs" / "attribution.md").read_text(encoding="utf-8")
     kinds = ("claim", "author", "committer", "trailer", "environment", "loose-trailer", "branch", "text")
+    kinds += (NOTE, TRACE)
     for word in (*FORMS, *kinds, *CLASSES):
         assert f"| `{word}` |" in page, word

@@ -32,6 +32,9 @@ from safeai_git.core.display import display, safe_text
 from safeai_git.core.envelope import MAX_LINE, Envelope
 from safeai_git.core.errors import CouldNotDecide, SafeAIError
 from safeai_git.core.expressions import SAMPLE_CHANGE, SAMPLE_EDIT, compile_rule
+from safeai_git.core.foreign_records import parse_authorship_log, parse_traces
+from safeai_git.core.hints import NOTE as NOTE_KIND
+from safeai_git.core.hints import hints
 from safeai_git.core.kill_switch import Lease, Scope, Switches, SwitchEvent
 from safeai_git.core.log.chain import is_entry
 from safeai_git.core.log.checkpoint import Checkpoint
@@ -111,6 +114,23 @@ Co-Authored-By: Claude Code <noreply@anthropic.com>
  continued
 (cherry picked from commit 1)
 """
+AUTHORSHIP = b"""\
+src/main.rs
+  s_c9883b05a2487d::t_9f8e7d6c5b4a32 1-10,15-20
+  h_31dce776f88375 42
+"src/my lib.rs"
+  abcd1234abcd1234 1,3-5
+---
+{"schema_version": "authorship/3.0.0", "base_commit_sha": "7734793b756b3921c88db5375a8c156e9532447b",
+ "prompts": {"abcd1234abcd1234": {"agent_id": {"tool": "cursor", "id": "x", "model": "gpt-5"}}},
+ "sessions": {"s_c9883b05a2487d": {"agent_id": {"tool": "claude", "id": "y", "model": "claude-opus-4-5"}}}}
+"""
+TRACE = (
+    b'{"version":"0.1.0","id":"550e8400-e29b-41d4-a716-446655440000","timestamp":"2026-01-23T14:30:00Z",'
+    b'"vcs":{"type":"git","revision":"a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6e7f8a9b0"},"tool":{"name":"cursor"},'
+    b'"files":[{"path":"a.ts","conversations":[{"contributor":{"type":"ai","model_id":"anthropic/claude-opus-4-5"},'
+    b'"ranges":[{"start_line":42,"end_line":67,"contributor":{"type":"mixed"}},{"start_line":1,"end_line":1}]}]}]}'
+)
 PATCH = b"""\
 diff --git a/src/a b/src/a
 index 7898192..6178079 100644
@@ -299,6 +319,17 @@ def a_tree_of_notes(bench: Bench, data: bytes) -> None:
     assert isinstance(Notes(bench.repository)._of([tip]), dict)
 
 
+def an_authorship_log(bench: Bench, data: bytes) -> None:
+    record = parse_authorship_log(data)
+    assert all(claim.lines > 0 and claim.path for claim in record.claims)
+    assert len(hints(NOTE_KIND, TREE, [record], catalogue())) <= 4
+
+
+def trace_records(bench: Bench, data: bytes) -> None:
+    for record in parse_traces(data):
+        assert all(claim.lines > 0 for claim in record.claims)
+
+
 def a_pattern(bench: Bench, data: bytes) -> None:
     text, _, path = data.decode("utf-8", "surrogateescape").partition("\n")
     pattern = Pattern.parse(text)
@@ -415,6 +446,8 @@ TARGETS: dict[str, tuple[Callable[[Bench, bytes], None], list[bytes]]] = {
     "statement": (a_statement, [PAYLOAD]),
     "note": (a_note, [ENVELOPE + b"\n" + ENVELOPE[:40], b"\n{}\n[]\n"]),
     "tree of notes": (a_tree_of_notes, [TREES, format_tree([TreeEntry(b"100644", b"a" * 40, b"\1" * 20)])]),
+    "authorship log": (an_authorship_log, [AUTHORSHIP]),
+    "trace records": (trace_records, [TRACE, TRACE + b"\n" + TRACE]),
     "pattern": (a_pattern, [b"**/*.[ch]\nsrc/a.c", b"/a/**/b[!a-z[:digit:]]?\\*\na/b", b"docs/\ndocs"]),
     "path": (a_path, PATHS),
     "path in json": (a_path_in_json, [canonical.dumps(to_json(path)) for path in PATHS]),

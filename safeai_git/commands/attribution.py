@@ -1,8 +1,9 @@
-"""``attribution``: who wrote each commit, by its metadata alone."""
+"""``attribution``: who wrote each commit, by its metadata alone, and what other programs' records hint at."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from safeai_git.agents import catalogue
@@ -10,29 +11,41 @@ from safeai_git.commands.session import Session
 from safeai_git.core.attribution import Attribution
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError, WrongUse
+from safeai_git.core.foreign_records import LARGEST
+from safeai_git.files import read_bounded
 from safeai_git.git.facts import Origin
+from safeai_git.git.foreign import ForeignRecords
 from safeai_git.git.reader import ProposalReader
 from safeai_git.git.store import read_commit
 
 
-def attribution(session: Session, revisions: str, *, everything: bool) -> int:
+def attribution(
+    session: Session, revisions: str, *, everything: bool, hints: bool = False, records: Path | None = None
+) -> int:
     """Print one line for each commit, the newest first. Trees and blobs are not read, so a partial clone will do.
 
     Args:
         session: The run.
         revisions: ``BASE..HEAD``, or a revision with all that it is made of; empty: HEAD.
         everything: Every branch, tag and remote branch instead; not notes, which no one merges.
+        hints: Whether the notes of git-ai and of Agent Trace are read too; those are blobs.
+        records: A file of Agent Trace records to look commits up in.
 
     Raises:
-        WrongUse: Both were given.
+        WrongUse: Both were given, or the file of records cannot be read.
         RepositoryError: A revision is not known.
     """
     if revisions and everything:
         raise WrongUse("a range and --all exclude each other", hint="leave one of them out")
     reader = ProposalReader(session.repository, catalogue(), Origin())
+    foreign = ForeignRecords(session.repository, catalogue()) if hints or records else None
+    if foreign and records:
+        foreign.add_file(_content(records))
     rows = []
     for number, name in enumerate(_names(session, revisions, everything=everything), start=1):
         found = _attributed(session, reader, name)
+        if foreign:
+            found = foreign.beside(found, name, notes=hints)
         if session.output_format == "jsonl":
             session.data(_row(name, found))
         elif session.output_format == "json":
@@ -43,7 +56,16 @@ def attribution(session: Session, revisions: str, *, everything: bool) -> int:
             session.progress(f"{number:,} commits read")
     if session.output_format == "json":
         session.data({"commits": rows})
+    if foreign and foreign.unreadable:
+        session.note(f"{foreign.unreadable:,} foreign records could not be read; the first: {foreign.reason}")
     return 0
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_bounded(path, LARGEST)
+    except OSError as error:
+        raise WrongUse(f"{path} cannot be read: {error.strerror}", hint="name a file of records") from error
 
 
 def _names(session: Session, revisions: str, *, everything: bool) -> Iterator[str]:

@@ -39,11 +39,19 @@ class Notes:
     """The envelopes of this clone's own notes ref and of what was fetched from its remotes.
 
     Read once, and again after each write of this object's own. Writes go to the own ref.
+
+    Args:
+        repository: An open repository.
+        ref: The own ref; another program's, to read `contents` from.
+        fetched: The pattern of the refs under which fetching keeps others'.
     """
 
-    def __init__(self, repository: Repository, ref: str = NOTES_REF) -> None:
+    def __init__(
+        self, repository: Repository, ref: str = NOTES_REF, fetched: str = REMOTE_NOTES.format(remote="*")
+    ) -> None:
         self._repository = repository
         self._ref = ref
+        self._pattern = fetched
         self._index: dict[str, list[str]] | None = None
 
     def lines(self, name: str) -> list[bytes]:
@@ -52,6 +60,12 @@ class Notes:
         Of lines that can be no envelopes only the first are among them: a note may hold millions.
         """
         return [line for blob in self._found().get(name, ()) for line in _worth_reading(self._read(blob))]
+
+    def contents(self, name: str) -> list[bytes]:
+        """The notes on an object, each whole; none of those that are too large to be read."""
+        store = self._repository.store
+        blobs = dict.fromkeys(self._found().get(name, ()))
+        return [store.read(blob)[1] for blob in blobs if store.header(blob)[1] <= LARGEST_NOTE]
 
     def annotated(self) -> Iterator[str]:
         """Names of all objects that have a note."""
@@ -176,8 +190,7 @@ class Notes:
         return self._index
 
     def _fetched(self) -> list[str]:
-        pattern = REMOTE_NOTES.format(remote="*")
-        printed = self._repository.git(["for-each-ref", "--format=%(objectname)", pattern])
+        printed = self._repository.git(["for-each-ref", "--format=%(objectname)", self._pattern])
         return printed.decode("ascii").split()
 
     def _of(self, tips: list[str]) -> dict[str, list[str]]:
