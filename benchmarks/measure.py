@@ -11,6 +11,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -122,19 +123,26 @@ def run(
         )
 
 
+_WATCHED = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
 def peak(folder: Path, environment: Mapping[str, str], *command: str) -> float:
-    """The most memory that a command, or one of its children that it waited for, held at once, in MB."""
-    process = subprocess.Popen(
-        command,
+    """The most memory that a command, or one of its children that it waited for, held at once, in MB.
+
+    Started by a small process: a child counts what its parent held when it was made.
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _WATCHED, *command],
         cwd=folder,
         env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
     )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return used.ru_maxrss / 1024
+    return int(done.stdout) / 1024
 
 
 def seconds(action: Callable[[], object]) -> float:
