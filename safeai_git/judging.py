@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from safeai_git.agents import catalogue
-from safeai_git.core.context import Context, KillSwitch
+from safeai_git.core.context import CheckEvidence, Context, KillSwitch
 from safeai_git.core.errors import DeadlinePassed
 from safeai_git.core.evaluate import Verdict, evaluate
 from safeai_git.core.finding import Decision
-from safeai_git.core.policy import PolicyStack
+from safeai_git.core.policy import Check, PolicyStack
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.stamp import Stamp
 from safeai_git.git.facts import FactReader, Origin
 from safeai_git.git.repository import Repository
 from safeai_git.trust import Trust, TrustReader
 
-if TYPE_CHECKING:
-    from safeai_git.recorded import RecordedEvidence
-    from safeai_git.replay import Replayer
+
+class Replays(Protocol):
+    """Whoever knows what the checks of a policy say of a proposed tree: `replay.Replayer`, or what an earlier job saw."""
+
+    def evidence(
+        self, proposal: Proposal, checks: Iterable[Check], policy: PolicyStack | None = None
+    ) -> Mapping[str, CheckEvidence]:
+        """The evidence of each check, by its name."""
 
 
 class Deadline:
@@ -98,7 +103,7 @@ class Judge:
         now: Callable[[], float],
         evaluate_expression: Callable[[str, Mapping[str, object]], bool],
         kill_switch: KillSwitch | Callable[[PolicyStack, str], KillSwitch],
-        replayer: Replayer | RecordedEvidence | None = None,
+        replayer: Replays | None = None,
         deadline: Deadline | None = None,
     ) -> None:
         self.repository = repository

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,11 +164,17 @@ def test_ctrl_c_while_signing_leaves_whole_verdicts(long: Repo, tmp_path: Path) 
     assert repo.safeai("verify", "HEAD~400..few").code == 0
 
 
+def mark_of(repo: Repo) -> str:
+    """What only this repository's trees hold; its own name is that of earlier runs' too."""
+    return (repo.path.parent / "mark").read_text()
+
+
 @pytest.fixture
 def replaying(repo: Repo) -> Repo:
     checks = "checks:\n  - name: forever\n    run: 'echo started; sleep 1000'\n    timeout_seconds: 1000\n"
     start(repo, POLICY + checks)
-    repo.commit("by an agent", {"src/b.py": "b = 1\n", f"src/only-{repo.path.parent.name}": ""}, ai=True)
+    (repo.path.parent / "mark").write_text(uuid.uuid4().hex)
+    repo.commit("by an agent", {"src/b.py": "b = 1\n", f"src/only-{mark_of(repo)}": ""}, ai=True)
     done = repo.safeai("doctor", "--format", "json")
     found = json.loads(done.out)["examined"]
     if not any(one["what"].startswith("sandbox") and one["state"] == "ok" for one in found):
@@ -177,7 +184,7 @@ def replaying(repo: Repo) -> Repo:
 
 def trees_in_memory(repo: Repo) -> list[Path]:
     """Replayed trees of this repository, which other tests beside this one have none of."""
-    return list(Path("/dev/shm").glob(f"safeai-*/**/only-{repo.path.parent.name}"))
+    return list(Path("/dev/shm").glob(f"safeai-*/**/only-{mark_of(repo)}"))
 
 
 def test_ctrl_c_ends_a_replay_with_everything_in_it(replaying: Repo, tmp_path: Path) -> None:
@@ -330,12 +337,12 @@ def test_B14_past_the_deadline_there_is_no_decision(governed: Repo) -> None:
 
 SLOW_HOOK = """
 import sys, time
-from safeai_git import gate
+from safeai_git import judging
 from safeai_git.__main__ import finish
 from safeai_git.hook import run_hook
 
 clock = iter(range(0, 10**9, 10))
-gate.time = type("Clock", (), {"monotonic": staticmethod(lambda: next(clock)), "time": time.time})
+judging.time = type("Clock", (), {"monotonic": staticmethod(lambda: next(clock)), "time": time.time})
 finish(lambda: run_hook("pre-commit", []))
 """
 

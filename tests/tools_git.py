@@ -20,9 +20,9 @@ DENIED = "config/keys/prod.pem"
 WATCHED = """\
 import sys
 from pathlib import Path
-from safeai_git import __main__, hook
+from safeai_git import __main__
+from safeai_git.git.facts import FactReader
 from safeai_git.git.reader import ProposalReader
-staged, commit = ProposalReader.staged, ProposalReader.commit
 seen = Path({seen!r})
 def watched(judge):
     def judged(self, *arguments):
@@ -31,7 +31,7 @@ def watched(judge):
             file.write(f"{{sys.argv[3]}} {{proposal.tree}}\\n")
         return proposal
     return judged
-ProposalReader.staged, ProposalReader.commit = watched(staged), watched(commit)
+FactReader.staged, ProposalReader.commit = watched(FactReader.staged), watched(ProposalReader.commit)
 __main__.main()
 """
 """The hook as it is installed, with one thing more: the tree that it judges is written to a file."""

@@ -10,26 +10,24 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from safeai_git import __version__
-from safeai_git.core.context import KillSwitch
+from safeai_git.core.context import CheckEvidence, KillSwitch
 from safeai_git.core.errors import RepositoryError
-from safeai_git.core.policy import PolicyStack
+from safeai_git.core.policy import Check, PolicyStack
+from safeai_git.core.proposal import Proposal
 from safeai_git.git.facts import Origin
 from safeai_git.git.repository import Repository, discover
-from safeai_git.judging import Deadline, Judge
+from safeai_git.judging import Deadline, Judge, Replays
 from safeai_git.organisation_places import organisation_places
 from safeai_git.policy_memory import memory_folder
 from safeai_git.policy_vm import evaluate_expression
 from safeai_git.report.style import Style, for_terminal
 from safeai_git.trust import TrustReader
-
-if TYPE_CHECKING:
-    from safeai_git.replay import Replayer
 
 ENABLE_VARIABLE = "SAFEAI_ENABLE"
 
@@ -99,7 +97,7 @@ class QuickSession:
         return self._trust[policy_file]
 
     def judge(
-        self, *, agent: str = "", replayer: Replayer | None = None, deadline_seconds: float = 0.0
+        self, *, agent: str = "", replayer: Replays | None = None, deadline_seconds: float = 0.0
     ) -> Judge:
         """The judge of what is about to be made."""
         return Judge(
@@ -114,6 +112,15 @@ class QuickSession:
             deadline=Deadline(deadline_seconds) if deadline_seconds else None,
         )
 
+    def replayer(self) -> Replays:
+        """Replays checks, and remembers what came of it."""
+        return _LateReplayer(self)
+
+    def progress(self, text: str) -> None:
+        """A step of long work, on standard error, only when a person watches."""
+        if sys.stderr.isatty():
+            self.note(f"... {text}")
+
     def kill_switch(self, policy: PolicyStack, agent: str) -> KillSwitch:
         """The kill switch as this machine knows it, by its own word and by its Governor's lease."""
         here = kill_switch(self.environ)
@@ -127,6 +134,30 @@ class QuickSession:
     def switched_off(self, key: str) -> bool:
         """Whether a boolean of the git configuration says no."""
         return self.repository.config(key).lower() in ("false", "no", "off", "0")
+
+
+class _LateReplayer:
+    """A replayer that is made when there is something to replay, and loaded only then."""
+
+    def __init__(self, session: QuickSession) -> None:
+        self._session = session
+        self._made: Replays | None = None
+
+    def evidence(
+        self, proposal: Proposal, checks: Iterable[Check], policy: PolicyStack | None = None
+    ) -> Mapping[str, CheckEvidence]:
+        """See `Replays`."""
+        if not (wanted := list(checks)):
+            return {}
+        if self._made is None:
+            made: Replays = importlib.import_module("safeai_git.replay").Replayer(
+                self._session.repository,
+                environ=self._session.environ,
+                progress=self._session.progress,
+                remember=True,
+            )
+            self._made = made
+        return self._made.evidence(proposal, wanted, policy)
 
 
 def kill_switch(environ: Mapping[str, str]) -> KillSwitch:

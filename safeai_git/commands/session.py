@@ -16,6 +16,7 @@ from safeai_git.core.errors import KeyUnusable
 from safeai_git.core.policy import PolicyStack
 from safeai_git.gate import Deadline, Gate
 from safeai_git.git.facts import Origin
+from safeai_git.judging import Replays
 from safeai_git.keys.port import Signer
 from safeai_git.keys.signer import is_reference, load_signer, open_signer
 from safeai_git.policy_vm import evaluate_expression
@@ -50,11 +51,6 @@ class Session(QuickSession):
         indent = None if self.output_format == "jsonl" else 2
         print(json.dumps(value, indent=indent, ensure_ascii=True, sort_keys=False))
 
-    def progress(self, text: str) -> None:
-        """A step of long work, on standard error, only when a person watches."""
-        if sys.stderr.isatty():
-            self.note(f"... {text}")
-
     def gate(
         self,
         *,
@@ -68,7 +64,7 @@ class Session(QuickSession):
         recorded: RecordedEvidence | None = None,
     ) -> Gate:
         """The gate of the repository; `recorded` evidence stands for a replay."""
-        replayer: Replayer | RecordedEvidence | None = recorded
+        replayer: Replays | None = recorded
         if replay and recorded is None:
             replayer = Replayer(
                 self.repository,

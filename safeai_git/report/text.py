@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from safeai_git.core.display import count, display, safe_text
 from safeai_git.core.finding import Finding
-from safeai_git.gate import Judgement
+from safeai_git.judging import Judgement
 from safeai_git.report.style import Style
-from safeai_git.verify import CommitResult
+
+if TYPE_CHECKING:
+    from safeai_git.verify import CommitResult
 
 _MOST_FINDINGS = 50
 
