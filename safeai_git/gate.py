@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from safeai_git.agents import catalogue
+from safeai_git.core.evaluate import counted, governed_part
 from safeai_git.core.finding import Decision
 from safeai_git.core.objects import Commit
 from safeai_git.core.proposal import Proposal
@@ -57,8 +58,14 @@ class Gate(Judge):
             # What lands is replayed: the range's end and the merge result, not each step on the way.
             tip = whole or proposal.head_commit == head
             judged = self._judge(proposal, trust, replay_expected=tip)
-            seen = touched if trust.policy.governs(proposal.attribution.author_class) else others
-            seen.update(edit.path for edit in proposal.edits)
+            governed = {
+                edit.path
+                for layer in trust.policy.layers
+                if (scope := governed_part(counted(proposal, layer), layer)) is not None
+                for edit in scope.edits
+            }
+            touched |= governed
+            others.update(edit.path for edit in proposal.edits if edit.path not in governed)
             yield judged
 
     def patch(self, patch: bytes, base: str, message: str = "") -> Judgement:

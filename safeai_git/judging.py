@@ -134,7 +134,7 @@ class Judge:
         context = Context(
             kill_switch=known
             if isinstance(known, KillSwitch)
-            else known(trust.policy, proposal.attribution.agent),
+            else known(trust.policy, trust.policy.counted(proposal.attribution).agent),
             evaluate_expression=self._evaluate_expression,
             replay_expected=False,
             branch=self._origin.branch,

@@ -240,14 +240,16 @@ class Verifier:
         if nothing_new:
             return False  # its parents, judged themselves, had all of it
         layers = [layer for court in courts for layer in court.trust.policy.layers]
-        if any(layer.governs(subject.who.author_class) for layer in layers):
+        if any(layer.governs(layer.counted(subject.who).author_class) for layer in layers):
             return True
         found = self._reader.comparer.compare(subject.base_tree, subject.tree)
         if found.malformations:
             return True  # what git would not have written is judged whoever made it
+        if not found.complete and any(layer.ai_until_shown_human for layer in layers):
+            return True
         paths = [change.path for change in found.changes] if found.complete else self._paths(subject)
         return any(
-            layer.governance.first_match_folded(path)
+            layer.watched.first_match_folded(path)
             for path in paths
             for court in courts
             if not court.trust.builtin
@@ -260,7 +262,7 @@ class Verifier:
     def _wants_replay(self, found: Weighed, who: Attribution, courts: list[Court]) -> bool:
         """Whether a verdict that counts leaves the replay to a later commit; a person may have waived it."""
         policy = courts[-1].trust.policy
-        if not policy.checks or not policy.governs(who.author_class) or found.claim is None:
+        if not policy.checks or not policy.has_say(who) or found.claim is None:
             return False
         first = found.claim.data["predicate"]["findings"]["first"]
         return not (found.approved_by and any(one["rule"] == "replay-failed" for one in first))

@@ -15,6 +15,8 @@ from safeai_git.approvals import counted, from_the_future, people
 from safeai_git.core.attribution import Attribution
 from safeai_git.core.envelope import Envelope, Rejected, check_envelope
 from safeai_git.core.errors import FormatError
+from safeai_git.core.evaluate import of_message
+from safeai_git.core.finding import Outcome
 from safeai_git.core.policy import Policy
 from safeai_git.core.policy_parts import TIERS
 from safeai_git.core.publickey import PublicKey
@@ -181,18 +183,24 @@ def _decide(verdicts: list[_Counting], lines: list[bytes], subject: Subject, cou
     severity = {"allow": 0, "review": 1, "deny": 2}
     one = max(verdicts, key=lambda one: (one.claim.time, severity[one.claim.decision]))
     by, claim = one.signed_by, one.claim
-    if claim.decision == "allow":
-        return Weighed("valid", "a trusted verdict allows it", "", by, (), claim, one.envelope)
     if claim.decision == "deny":
         why = "'safeai-git show' tells why"
         return Weighed("denied", "the verdict denies it", why, by, (), claim, one.envelope)
+    # The verdict is about the change and serves it under any message, so what the message lacks is asked here.
+    said = of_message(subject.who, court.trust.policy)
+    worst = max(said, key=lambda finding: finding.outcome, default=None)
+    if worst is not None and worst.outcome is Outcome.DENY:
+        return Weighed("denied", worst.message, worst.remedy, by, (), claim, one.envelope)
+    asks = worst if worst is not None and worst.outcome is Outcome.REVIEW else None
+    if claim.decision == "allow" and asks is None:
+        return Weighed("valid", "a trusted verdict allows it", "", by, (), claim, one.envelope)
     approved = counted(lines, subject.base_tree, subject.tree, court.trust, keys=court.keys, now=court.now)
     needed = court.trust.policy.threshold
     if len(approved) >= needed:
         return Weighed("valid", "approved", "", by, approved, claim, one.envelope)
     return Weighed(
         "unapproved",
-        f"the verdict asks for review; {len(approved)} of {needed} approvals are there",
+        f"{asks.message if asks else 'the verdict asks for review'}; {len(approved)} of {needed} approvals are there",
         "an approver runs 'safeai-git approve COMMIT'",
         by,
         approved,
@@ -229,6 +237,7 @@ def _mismatches(claim: Claim, subject: Subject, court: Court) -> Iterator[tuple[
 
 def _gives_more(layer: Policy, said_class: str, said_agent: str, who: Attribution) -> bool:
     """Whether a policy layer is easier on the author that a verdict names than on the one of the commit."""
+    who = layer.counted(who)
     if not layer.governs(who.author_class):
         return False
     return (

@@ -12,6 +12,8 @@ ENVELOPE = ("test_envelope.py",)
 KEYRING = ("test_keyring.py",)
 WILDMATCH = ("test_wildmatch.py",)
 
+MESSAGES = ("test_message_rules.py",)
+HINTS = ("test_hints.py",)
 CORE = ("test_core_guards.py",)
 LOG = ("test_log_guards.py", "test_log_entries.py")
 NOTES = ("test_log_guards.py", "test_log_notes.py")
@@ -25,7 +27,14 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         if path.name != "__init__.py"
     },
     "core/rules/replay_failed.py": (("*",), CORE),
-    "core/evaluate.py": (("*",), ()),
+    **{
+        f"core/rules/{name}.py": (("*",), MESSAGES)
+        for name in ("ai_disclosure", "ai_sign_off", "accountable_human", "protected_path")
+    },
+    "core/evaluate.py": (("*",), MESSAGES),
+    "core/message.py": (("*",), MESSAGES),
+    "core/foreign_records.py": (("*",), HINTS),
+    "core/hints.py": (("*",), HINTS),
     "core/finding.py": (("decide",), ()),
     "core/paths.py": (
         ("FOLDS", "_drop_ignorables", "portability_problems", "_component_problems", "from_json"),

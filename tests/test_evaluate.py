@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safeai_git.core.attribution import Attribution
+from safeai_git.agents import catalogue
+from safeai_git.core.attribution import Attribution, Signal
 from safeai_git.core.context import Context
 from safeai_git.core.edit import Edit
 from safeai_git.core.errors import PolicyError
 from safeai_git.core.evaluate import evaluate
 from safeai_git.core.finding import decide
+from safeai_git.core.message import Message
 from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.core.proposal import Proposal
 from safeai_git.policyfile import load
@@ -26,6 +28,8 @@ PATHS = [
     b".safeai/policy.yaml",
 ]
 
+SIGNALS = (Signal("text", "codex", "ai", 0.3, "x"), Signal("trailer", "codex", "ai", 0.95, "y"))
+MESSAGES = ("", "s\n\nRequested-by: A <a@b.c>\n", "s\n\nSigned-off-by: Claude\n")
 edits = st.builds(
     lambda path, size, mode: Edit(
         path, "M", 0o100644, mode, "1" * 40, "2" * 40, bytes_added=size, lines_added=1
@@ -42,7 +46,9 @@ proposals = st.builds(
         "1" * 40,
         "2" * 40,
         tuple({one.path: one for one in found}.values()),
-        Attribution(who, "codex"),
+        Attribution(
+            who, "codex", 0.5, SIGNALS[: len(found) % 3], Message(MESSAGES[len(found) % 3], catalogue())
+        ),
     ),
     st.lists(edits, min_size=1, max_size=5),
     st.sampled_from(["ai", "mixed", "human", "bot", "unknown"]),
@@ -61,6 +67,11 @@ keys = st.fixed_dictionaries(
         "applies_to": st.lists(
             st.sampled_from(["ai", "mixed", "human", "bot"]), min_size=1, max_size=4, unique=True
         ),
+        "free_text_governs": st.booleans(),
+        "ai_until_shown_human": st.booleans(),
+        "attribution": st.sampled_from([None, "forbid", "disclose", "require"]),
+        "ai_may_sign_off": st.booleans(),
+        "accountable_trailers": st.lists(st.sampled_from(["Requested-by", "Signed-off-by"]), max_size=2),
     },
 )
 
@@ -95,6 +106,11 @@ def test_B05_another_layer_never_loosens(
             ("max_edits", lambda old: max(1, old - 1)),
             ("applies_to", lambda _: ["ai", "mixed", "human", "bot", "unknown"]),
             ("safe_mode", lambda _: True),
+            ("free_text_governs", lambda _: True),
+            ("ai_until_shown_human", lambda _: True),
+            ("attribution", lambda old: old if old == "forbid" else "require"),
+            ("ai_may_sign_off", lambda _: False),
+            ("accountable_trailers", lambda old: old[:1] or ["Requested-by"]),
         ]
     ),
 )

@@ -13,12 +13,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safeai_git.agents import catalogue
 from safeai_git.core import canonical
-from safeai_git.core.attribution import Attribution
+from safeai_git.core.attribution import Attribution, Signal
 from safeai_git.core.context import CheckEvidence, Context, KillSwitch
 from safeai_git.core.edit import Edit
 from safeai_git.core.errors import FormatError, PolicyError, StorageError
 from safeai_git.core.evaluate import evaluate
+from safeai_git.core.message import Message
 from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.core.policy_statement import PolicyStatement, parse_time
 from safeai_git.core.proposal import Proposal
@@ -326,6 +328,11 @@ policies = st.fixed_dictionaries(
         "applies_to": st.lists(
             st.sampled_from(["ai", "mixed", "human", "bot", "unknown"]), unique=True, min_size=1
         ),
+        "free_text_governs": st.booleans(),
+        "ai_until_shown_human": st.booleans(),
+        "attribution": st.sampled_from([None, "forbid", "disclose", "require"]),
+        "ai_may_sign_off": st.booleans(),
+        "accountable_trailers": st.lists(st.sampled_from(["Requested-by", "Signed-off-by"]), max_size=2),
         "agents": st.just({"claude-code": {"allow": False}}),
         "outcomes": st.dictionaries(
             st.sampled_from(["unportable-path", "mode-change"]), st.sampled_from(["warn", "review", "deny"])
@@ -355,6 +362,20 @@ authors = st.builds(
     Attribution,
     st.sampled_from(["ai", "mixed", "human", "bot", "unknown"]),
     st.sampled_from(["", "claude-code"]),
+    signals=st.lists(
+        st.builds(
+            Signal,
+            st.sampled_from(["claim", "author", "trailer", "loose-trailer", "text"]),
+            st.sampled_from(["", "claude-code"]),
+            st.just("ai"),
+            st.just(0.5),
+            st.just("x"),
+        ),
+        max_size=2,
+    ).map(tuple),
+    message=st.sampled_from(["", "s\n\nRequested-by: A <a@b.c>\n", "s\n\nSigned-off-by: Claude\n"]).map(
+        lambda text: Message(text, catalogue())
+    ),
 )
 contexts = st.builds(
     Context,

@@ -203,7 +203,7 @@ def test_the_example_holds_every_key_and_loads(loader: str) -> None:
 def test_the_example_states_the_defaults_that_it_claims() -> None:
     policy, builtin = load(EXAMPLE), Policy.builtin()
     own = {"repository", "allow_paths", "deny_paths", "protected_paths", "agents", "outcomes", "approvals"}
-    own |= {"checks", "rules", "governor"}
+    own |= {"checks", "rules", "governor", "attribution", "accountable_trailers"}
     ours, theirs = policy.to_data(), builtin.to_data()
     assert {key: ours[key] for key in theirs if key not in own} == {
         key: theirs[key] for key in theirs if key not in own
@@ -721,6 +721,11 @@ DOCUMENT = mapping(
         "max_lfs_size_bytes": maybe(st.one_of(st.none(), NUMBER)),
         "applies_to": maybe(st.lists(words("ai", "human", "unknown"), max_size=3)),
         "unknown_counts_as": words("ai", "human", "unknown"),
+        "free_text_governs": maybe(st.booleans()),
+        "ai_until_shown_human": maybe(st.booleans()),
+        "attribution": maybe(st.sampled_from([None, *parts.ATTRIBUTION, "allow"])),
+        "ai_may_sign_off": maybe(st.booleans()),
+        "accountable_trailers": maybe(st.lists(words("Requested-by", "a b", "", "-x", "x\n"), max_size=2)),
         "agents": maybe(st.dictionaries(NAME, maybe(AGENT), max_size=2)),
         "outcomes": maybe(
             st.dictionaries(
@@ -1073,6 +1078,33 @@ def test_B01_governance_files_are_protected_whatever_a_policy_says() -> None:
         ),
         ({}, {"unknown_counts_as": "human"}, [("applies_to", "'unknown' is removed", "looser")]),
         ({}, {"applies_to": ["ai", "mixed", "bot"]}, [("applies_to", "'bot' is added", "tighter")]),
+        ({}, {"free_text_governs": True}, [("free_text_governs", "from false to true", "tighter")]),
+        ({"ai_until_shown_human": True}, {}, [("ai_until_shown_human", "from true to false", "looser")]),
+        ({}, {"ai_may_sign_off": False}, [("ai_may_sign_off", "from true to false", "tighter")]),
+        ({}, {"attribution": "disclose"}, [("attribution", "from 'nothing' to 'disclose'", "tighter")]),
+        (
+            {"attribution": "require"},
+            {"attribution": "disclose"},
+            [("attribution", "from 'require' to 'disclose'", "looser")],
+        ),
+        ({"attribution": "require"}, {}, [("attribution", "from 'require' to 'nothing'", "looser")]),
+        ({}, {"attribution": "forbid"}, [("attribution", "from 'nothing' to 'forbid'", "tighter")]),
+        ({"attribution": "forbid"}, {}, [("attribution", "from 'forbid' to 'nothing'", "looser")]),
+        (
+            {"attribution": "forbid"},
+            {"attribution": "require"},
+            [("attribution", "from 'forbid' to 'require'", "either")],
+        ),
+        (
+            {},
+            {"accountable_trailers": ["Requested-by"]},
+            [("accountable_trailers", "the list is no longer empty: 'Requested-by'", "tighter")],
+        ),
+        (
+            {"accountable_trailers": ["A"]},
+            {"accountable_trailers": ["A", "B"]},
+            [("accountable_trailers", "'B' is added", "looser")],
+        ),
         ({}, {"agents": {"x": {"allow": False}}}, [("agents.x.allow", "from true to false", "tighter")]),
         (
             {"agents": {"x": {"autonomy_tier": "alpha"}}},

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from safeai_git.core.attribution import Attribution
+from safeai_git.agents import catalogue
+from safeai_git.core.attribution import Attribution, Metadata, attribute
 from safeai_git.core.context import CheckEvidence, Context, KillSwitch
 from safeai_git.core.edit import Collision, Edit, LfsPointer, Link, Malformation
 from safeai_git.core.errors import CouldNotDecide
@@ -56,6 +57,11 @@ def evidence(result: Any) -> Context:
     return Context(evidence={"unit": CheckEvidence("unit", result, "it says")})
 
 
+def said(message: str, agent: str = "") -> Attribution:
+    who = ("Maria", "maria@example.com")
+    return attribute(Metadata(who, who, message, committed=True, claimed_agent=agent), catalogue())
+
+
 # rule, policy, change, context, decision
 CASES: list[tuple[str, str, Proposal, Context, str]] = [
     ("malformed-tree", SAFE, proposal(malformed_tree=(Malformation(b"x", "twice"),)), Context(), "deny"),
@@ -74,6 +80,42 @@ CASES: list[tuple[str, str, Proposal, Context, str]] = [
     ("undecidable-author", SAFE, proposal(edit(b".github/x"), attribution=UNKNOWN), Context(), "deny"),
     ("undecidable-author", EASY, proposal(edit(b".github/x"), attribution=UNKNOWN), Context(), "review"),
     ("undecidable-author", SAFE, proposal(attribution=UNKNOWN), Context(), "allow"),
+    ("ai-disclosure", "attribution: require\n", proposal(attribution=said("x", "amp")), Context(), "deny"),
+    (
+        "ai-disclosure",
+        "attribution: require\n",
+        proposal(attribution=said("x\n\nAssisted-by: Amp\n")),
+        Context(),
+        "allow",
+    ),
+    (
+        "ai-sign-off",
+        "ai_may_sign_off: false\n",
+        proposal(attribution=said("x\n\nSigned-off-by: Maria <m@e.x>\n", "amp")),
+        Context(),
+        "deny",
+    ),
+    (
+        "ai-sign-off",
+        "ai_may_sign_off: false\n",
+        proposal(attribution=said("x\n\nAssisted-by: Amp\nSigned-off-by: Maria <m@e.x>\n")),
+        Context(),
+        "allow",
+    ),
+    (
+        "accountable-human",
+        "accountable_trailers: [Requested-by]\n",
+        proposal(attribution=said("x", "amp")),
+        Context(),
+        "review",
+    ),
+    (
+        "accountable-human",
+        "accountable_trailers: [Requested-by]\n",
+        proposal(attribution=said("x\n\nRequested-by: Maria <m@e.x>\n", "amp")),
+        Context(),
+        "allow",
+    ),
     ("denied-path", "deny_paths: [infra/]\n", proposal(edit(b"Infra/x")), Context(), "deny"),
     ("denied-path", "deny_paths: [infra/]\n", proposal(edit(b"infrastructure/x")), Context(), "allow"),
     ("path-not-allowed", "allow_paths: [src/]\n", proposal(edit(b"Src/a.py")), Context(), "deny"),

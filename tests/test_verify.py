@@ -575,6 +575,47 @@ class TestHistory:
         name = bench.repo.commit("By hand, it says", {"src/b.py": "b = 2\n"})
         bench.verify(f"{base}..HEAD").refused(name, "missing", "no verdict")
 
+    def test_B86_nobody_is_believed_on_protected_paths_where_the_policy_says_so(self, bench: Bench) -> None:
+        base = bench.trust(POLICY + "ai_until_shown_human: true\n")
+        harmless = bench.repo.commit("By hand, it says", {"src/b.py": "b = 2\n"})
+        name = bench.repo.commit("By hand, it says", {".github/workflows/x.yml": "x\n"})
+        found = bench.verify(f"{base}..HEAD")
+        assert found.commits[harmless]["status"] == "not-governed"
+        found.refused(name, "missing", "no verdict")
+        kinds = [(one.verdict.proposal.kind, one.decision) for one in bench.check(f"{base}..HEAD")]
+        assert kinds == [("commit", "allow"), ("commit", "review"), ("net", "review")]
+        bench.verify(f"{base}..HEAD").refused(name, "unapproved", "0 of 1")
+        bench.approve(name)
+        assert bench.verify(f"{base}..HEAD").code == 0
+
+    def test_B86_what_a_message_has_to_say_is_asked_of_an_amended_one_too(self, bench: Bench) -> None:
+        base = bench.trust(POLICY + "accountable_trailers: [Requested-by]\nai_may_sign_off: false\n")
+        good = bench.ai(message="Add it\n\nRequested-by: Maria <maria@example.com>")
+        bench.check(f"{base}..HEAD")
+        # A paragraph of its own stands above the agent's trailer, so git's block has none but that.
+        bench.verify(f"{base}..HEAD").refused(good, "unapproved", "no person is named")
+        bench.forget()  # the clock stands still here, and of one second the strictest verdict counts
+        trailers = f"Requested-by: Maria <maria@example.com>\n{AI_TRAILER}\n"
+        bench.repo.git("commit", "-q", "--amend", "-m", f"Add it\n\n{trailers}")
+        bench.check(f"{base}..HEAD")
+        assert bench.verify(f"{base}..HEAD").code == 0
+        signed = f"Add it\n\n{trailers}Signed-off-by: Claude <noreply@anthropic.com>\n"
+        bench.repo.git("commit", "-q", "--amend", "-m", signed)
+        name = bench.repo.git("rev-parse", "HEAD")
+        bench.verify(f"{base}..HEAD").refused(name, "denied", "signs off as Claude")
+        bench.repo.git("commit", "-q", "--amend", "-m", f"Add it\n\n{AI_TRAILER}\n")
+        name = bench.repo.git("rev-parse", "HEAD")
+        bench.verify(f"{base}..HEAD").refused(name, "unapproved", "no person is named")
+        bench.approve(name)
+        assert bench.verify(f"{base}..HEAD").code == 0
+
+    def test_B86_a_sentence_governs_where_the_policy_says_so(self, bench: Bench) -> None:
+        base = bench.trust(POLICY + "free_text_governs: true\n")
+        name = bench.repo.commit("Add it\n\nGenerated with Claude Code", {"src/b.py": "b = 2\n"})
+        bench.verify(f"{base}..HEAD").refused(name, "missing", "no verdict")
+        bench.check(f"{base}..HEAD")
+        bench.verify(f"{base}..HEAD").passed(name)
+
     def test_B86_a_commit_without_a_readable_author_is_governed(self, bench: Bench) -> None:
         base = bench.repo.git("rev-parse", "HEAD")
         bench.repo.write("src/b.py", "b = 2\n")

@@ -100,6 +100,12 @@ def _remarks(policy: Policy) -> list[str]:
         remarks.append("safe_mode is off: what cannot be established asks for review instead of being denied")
     if not policy.protect_defaults:
         remarks.append("protect_defaults is off: CI workflows and hooks can be changed without an approval")
+    if policy.attribution == "forbid":
+        remarks.append("attribution is 'forbid': who leaves no mark cannot be told from a person later on")
+    if policy.ai_may_sign_off is False and "Signed-off-by" in policy.accountable_trailers:
+        remarks.append(
+            "accountable_trailers has 'Signed-off-by': a person has to add it after the agent is done"
+        )
     if "ai" not in policy.applies_to:
         remarks.append("applies_to leaves out 'ai': changes by agents are not governed")
     remarks += [
@@ -205,7 +211,8 @@ def _objections(path: bytes, policy: Policy) -> Iterator[tuple[Outcome, str]]:
     protected = policy.protected.first_match_folded(path)
     if protected and (policy.autonomy_tier != "stable" or policy.governance.first_match_folded(path)):
         outcome = chosen(policy, protected_path.ID, Outcome.REVIEW)
-        yield outcome, f"protected_paths has '{safe_text(protected.source)}'"
+        whose = ", for changes by people too" if policy.watched.first_match_folded(path) else ""
+        yield outcome, f"protected_paths has '{safe_text(protected.source)}'{whose}"
 
 
 def scope(session: Session, agent: str, *, for_agent: bool, policy: Path | None) -> int:
@@ -243,6 +250,9 @@ def _scope(policy: Policy, agent: str) -> dict[str, Any]:
         "max_edit_size_bytes": policy.max_edit_size_bytes,
         "max_total_size_bytes": policy.max_total_size_bytes,
         "max_edits": policy.max_edits,
+        "attribution": policy.attribution,
+        "may_sign_off": policy.ai_may_sign_off,
+        "accountable_trailers": list(policy.accountable_trailers),
         "checks": [{"name": one.name, "run": one.run} for one in policy.checks],
         "rules": [{"id": one.id, "outcome": one.outcome, "message": one.message} for one in policy.rules],
     }
@@ -269,6 +279,26 @@ def _scope_text(policy: Policy, agent: str) -> list[str]:
         f"At most {policy.max_edit_size_bytes:,} bytes of added and removed lines in one file, "
         f"{policy.max_total_size_bytes:,} in all, {policy.max_edits:,} files."
     )
+    lines += _message_text(policy)
     lines += [f"This has to pass: {one.run} (check '{one.name}')" for one in policy.checks]
     lines += [f"Rule {one.id} ({one.outcome}): {one.message}" for one in policy.rules]
+    return lines
+
+
+def _message_text(policy: Policy) -> list[str]:
+    """What a commit by an agent has to say, and what it must not."""
+    lines = []
+    if policy.attribution:
+        lines.append(
+            {
+                "require": "Name yourself in a trailer of each commit message: 'Assisted-by: AGENT'.",
+                "disclose": "Say in each commit message that an AI took part, best by 'Assisted-by: AGENT'.",
+                "forbid": "Name no AI in commit messages, as author or as committer.",
+            }[policy.attribution]
+        )
+    if policy.accountable_trailers:
+        key = policy.accountable_trailers[0]
+        lines.append(f"Name the person who asked for the work: '{key}: NAME <ADDRESS>'.")
+    if not policy.ai_may_sign_off:
+        lines.append("Add no Signed-off-by, in nobody's name.")
     return lines

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from safeai_git.core.attribution_catalogue import (
@@ -19,6 +19,7 @@ from safeai_git.core.attribution_catalogue import (
     Match,
     folded,
 )
+from safeai_git.core.message import Message
 from safeai_git.core.trailers import Trailer, read_block, trailer_block
 from safeai_git.core.trailers_loose import is_revert, loose_trailers, retells
 
@@ -68,12 +69,23 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """The answer, with the signals that led to it, strongest first."""
+    """The answer, with the signals that led to it, strongest first.
+
+    ``message`` is that of the one commit which the answer is about; ``None`` where none is known yet, or for several.
+    """
 
     author_class: AuthorClass
     agent: str = ""
     confidence: float = 0.0
     signals: tuple[Signal, ...] = ()
+    message: Message | None = field(default=None, compare=False)
+
+    def with_free_text(self) -> Attribution:
+        """The answer if sentences such as "written with ..." decide too."""
+        text = next((one for one in self.signals if one.kind == "text"), None)
+        if text is None or self.author_class == "ai":
+            return self
+        return replace(self, author_class="ai", agent=text.agent, confidence=text.confidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,7 @@ class Metadata:
     Attributes:
         author, committer: ``(name, email)``, ``None`` where it is missing or cannot be read.
         message: The commit message, empty while there is none.
+        committed: Whether the message is what it is: an empty one of a commit is one that says nothing.
         branch: The branch's short name, where it is known.
         environment: Names of the variables that are set, at a workstation.
         claimed_agent: What the caller said with ``--agent``.
@@ -91,6 +104,7 @@ class Metadata:
     author: tuple[str, str] | None = None
     committer: tuple[str, str] | None = None
     message: str = ""
+    committed: bool = False
     branch: str = ""
     environment: frozenset[str] = frozenset()
     claimed_agent: str = ""
@@ -114,14 +128,25 @@ def attribute(metadata: Metadata, catalogue: Catalogue, *, free_text_governs: bo
         if len(found) >= MOST_SIGNALS:
             break
     signals = tuple(sorted(found.values(), key=lambda signal: -signal.confidence))
+    answer = replace(_decided(metadata.author, signals), message=_message(metadata, catalogue))
+    return answer.with_free_text() if free_text_governs else answer
+
+
+def _decided(who: tuple[str, str] | None, signals: tuple[Signal, ...]) -> Attribution:
     for author_class in ("ai", "mixed", "bot"):
         for signal in signals:
-            if signal.author_class == author_class and (signal.kind != "text" or free_text_governs):
+            if signal.author_class == author_class and signal.kind != "text":
                 return Attribution(author_class, signal.agent, signal.confidence, signals)
-    who = metadata.author
     if who is None or not who[0].strip() or "@" not in who[1]:
         return Attribution("unknown", signals=signals)
     return Attribution("human", "", 0.5, signals)
+
+
+def _message(metadata: Metadata, catalogue: Catalogue) -> Message | None:
+    if not metadata.message and not metadata.committed:
+        return None
+    alone = metadata.committer is None or metadata.committer == metadata.author
+    return Message(metadata.message, catalogue, committed_by_author=alone)
 
 
 def _signals(metadata: Metadata, catalogue: Catalogue) -> Iterator[Signal]:

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from safeai_git.core import canonical
+from safeai_git.core.attribution import Attribution
 from safeai_git.core.policy_faults import Fault, Faults, Positions
 from safeai_git.core.policy_parts import (
     GOVERNANCE,
@@ -124,6 +125,17 @@ class Policy(Settings):
             return True
         return author_class in self.applies_to
 
+    def counted(self, who: Attribution) -> Attribution:
+        """Who wrote a change as this layer has it: where it would have no say, free text counts if it wants that."""
+        if self.free_text_governs and not self.governs(who.author_class):
+            return who.with_free_text()
+        return who
+
+    @property
+    def watched(self) -> PatternSet:
+        """The paths that are judged whoever changes them."""
+        return self.protected if self.ai_until_shown_human else self.governance
+
     def checks_for(self, paths: Iterable[bytes]) -> tuple[Check, ...]:
         """The checks that a change of these paths asks for, in the policy's order."""
         changed = tuple(paths)
@@ -218,6 +230,14 @@ class PolicyStack:
     def governs(self, author_class: str) -> bool:
         """Whether any layer has a say in changes by this class of authors."""
         return not self.layers or any(layer.governs(author_class) for layer in self.layers)
+
+    def has_say(self, who: Attribution) -> bool:
+        """Whether any layer has a say in all that this author changes."""
+        return not self.layers or any(layer.governs(layer.counted(who).author_class) for layer in self.layers)
+
+    def counted(self, who: Attribution) -> Attribution:
+        """Who wrote a change, as the first layer has it that counts more than the change's own signals."""
+        return next((one for one in (layer.counted(who) for layer in self.layers) if one is not who), who)
 
     def checks_for(self, paths: Iterable[bytes]) -> tuple[Check, ...]:
         """The checks of all layers that a change of these paths asks for, each once."""

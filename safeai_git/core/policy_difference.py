@@ -55,6 +55,12 @@ def _changes(old: Policy, new: Policy) -> Iterator[Change]:
     yield from _ranked("max_lfs_size_bytes", old.lfs_limit, new.lfs_limit, lambda limit: -limit)
     before, after = ([one for one in AUTHOR_CLASSES if policy.governs(one)] for policy in (old, new))
     yield from _closing("applies_to", before, after)
+    yield from _ranked("free_text_governs", old.free_text_governs, new.free_text_governs, int)
+    yield from _ranked("ai_until_shown_human", old.ai_until_shown_human, new.ai_until_shown_human, int)
+    yield from _disclosure(old.attribution, new.attribution)
+    yield from _ranked("ai_may_sign_off", old.ai_may_sign_off, new.ai_may_sign_off, lambda may: -int(may))
+    trailers = (old.accountable_trailers, new.accountable_trailers)
+    yield from _opening("accountable_trailers", *trailers, "nobody has to be named")
     yield from _agents(old, new)
     for rule, own in DEFAULT_OUTCOMES.items():
         key = f"outcomes.{rule}"
@@ -113,6 +119,19 @@ def _opening(key: str, old: Sequence[str], new: Sequence[str], counts: str) -> I
     else:
         yield from (Change(key, f"{one!r} is added", "looser") for one in new if one not in old)
         yield from (Change(key, f"{one!r} is removed", "tighter") for one in old if one not in new)
+
+
+def _disclosure(old: str | None, new: str | None) -> Iterator[Change]:
+    """To name an agent is to tell of it; what forbids either asks for something else."""
+    if old == new:
+        return
+    text = f"from {_word(old or 'nothing')} to {_word(new or 'nothing')}"
+    order = (None, "disclose", "require")
+    if "forbid" in (old, new):
+        both = None in (old, new)
+        yield Change("attribution", text, ("tighter" if new else "looser") if both else "either")
+    else:
+        yield Change("attribution", text, "tighter" if order.index(new) > order.index(old) else "looser")
 
 
 def _agents(old: Policy, new: Policy) -> Iterator[Change]:

@@ -23,6 +23,8 @@ OUTCOMES = ("warn", "review", "deny")
 UNREACHABLE = ("spool", "review", "deny")
 ISOLATION_LEVELS = ("A", "B", "C")
 EACH = ("change", "edit")
+ATTRIBUTION = ("forbid", "disclose", "require")
+"""What a commit by an agent says of it: nothing, that there was one, which one."""
 SETUP_NETWORK = ("never", "reviewed", "proposed")
 """For whose lock files an organisation lets the commands of a set-up use the network: nobody's, the base commit's,
 anybody's."""
@@ -33,6 +35,9 @@ RULE_IDS = (
     "kill-switch",
     "autonomy-tier",
     "undecidable-author",
+    "ai-disclosure",
+    "ai-sign-off",
+    "accountable-human",
     "denied-path",
     "path-not-allowed",
     "protected-path",
@@ -58,6 +63,9 @@ CHOOSABLE: dict[str, tuple[str, ...]] = {
     "submodule": OUTCOMES,
     "lfs-size": OUTCOMES,
     "protected-path": ("review", "deny"),
+    "ai-disclosure": OUTCOMES,
+    "ai-sign-off": OUTCOMES,
+    "accountable-human": OUTCOMES,
 }
 """The built-in rules whose outcome a policy may choose, and what it may choose."""
 
@@ -69,6 +77,9 @@ DEFAULT_OUTCOMES = {
     "submodule": "review",
     "lfs-size": "deny",
     "protected-path": "review",
+    "ai-disclosure": "deny",
+    "ai-sign-off": "deny",
+    "accountable-human": "review",
 }
 """What follows where the policy does not choose."""
 
@@ -328,6 +339,11 @@ class Settings:
     max_lfs_size_bytes: int | None = None
     applies_to: tuple[str, ...] = ("ai", "mixed")
     unknown_counts_as: str = "ai"
+    free_text_governs: bool = False
+    ai_until_shown_human: bool = False
+    attribution: str | None = None
+    ai_may_sign_off: bool = True
+    accountable_trailers: tuple[str, ...] = ()
     agents: Mapping[str, AgentRule] = field(default_factory=dict)
     outcomes: Mapping[str, str] = field(default_factory=dict)
     approvals: Approvals = Approvals()

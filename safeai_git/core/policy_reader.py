@@ -27,6 +27,7 @@ from safeai_git.core.policy_values import (
     PRINCIPAL,
     PROGRAM,
     REPOSITORY,
+    TRAILER,
     URL,
     boolean,
     expression,
@@ -74,6 +75,15 @@ def read(data: object, faults: Faults) -> Settings:
         max_lfs_size_bytes=top.get("max_lfs_size_bytes", optional(number(0, parts.MAX_BYTES)), None),
         applies_to=_applies_to(top),
         unknown_counts_as=top.get("unknown_counts_as", one_of(parts.AUTHOR_CLASSES[:-1]), "ai"),
+        free_text_governs=top.get("free_text_governs", boolean, default=False),
+        ai_until_shown_human=top.get("ai_until_shown_human", boolean, default=False),
+        attribution=_attribution(top),
+        ai_may_sign_off=top.get("ai_may_sign_off", boolean, default=True),
+        accountable_trailers=top.many(
+            "accountable_trailers",
+            matching(TRAILER, "must be the key of a trailer, such as Requested-by"),
+            parts.MAX_NAMES,
+        ),
         agents=_agents(top, tier, faults),
         outcomes=_outcomes(top, faults),
         approvals=_approvals(top),
@@ -107,6 +117,11 @@ TOP = (
     "max_lfs_size_bytes",
     "applies_to",
     "unknown_counts_as",
+    "free_text_governs",
+    "ai_until_shown_human",
+    "attribution",
+    "ai_may_sign_off",
+    "accountable_trailers",
     "agents",
     "outcomes",
     "approvals",
@@ -118,6 +133,13 @@ TOP = (
     "kill_switch",
     "deadline_seconds",
 )
+
+
+def _attribution(top: Section) -> str | None:
+    def read(value: object) -> str | None:
+        return None if value is None else one_of(parts.ATTRIBUTION)(value)
+
+    return top.get("attribution", read, None)
 
 
 def _applies_to(top: Section) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ HOST_PATH = re.compile(r"(/(?!\.{1,2}(/|\Z))[^/\x00-\x1f\x7f]+)+\Z")
 _COMPONENT = r"(?!\.{1,2}(/|\Z))[^/\x00-\x1f\x7f]+"
 TREE_PATH = re.compile(rf"{_COMPONENT}(/{_COMPONENT})*\Z")
 PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,63}\Z")
+TRAILER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}\Z")
 PRINCIPAL = re.compile(r"[^\x00-\x20\x7f,!][^\x00-\x20\x7f,]{0,254}\Z")
 REPOSITORY = re.compile(r"[!-~]{0,255}\Z")
 LINE = re.compile(r"[^\x00-\x1f\x7f]+\Z")

@@ -134,6 +134,7 @@ def who_wrote(commit: Commit, catalogue: Catalogue, origin: Origin) -> Attributi
         author=_identity(commit.author),
         committer=_identity(commit.committer),
         message=commit.text,
+        committed=True,
         branch=origin.branch,
         claimed_agent=origin.claimed_agent,
     )
@@ -143,7 +144,10 @@ def who_wrote(commit: Commit, catalogue: Catalogue, origin: Origin) -> Attributi
 def strongest(attributions: list[Attribution]) -> Attribution:
     """The attribution that governs a whole range: AI before mixed before unknown before bot before human."""
     order = ("ai", "mixed", "unknown", "bot", "human")
-    return min(attributions, key=lambda one: (order.index(one.author_class), -one.confidence))
+    chosen = min(attributions, key=lambda one: (order.index(one.author_class), -one.confidence))
+    text = [one for each in attributions for one in each.signals if one.kind == "text"]
+    more = text if all(one.kind != "text" for one in chosen.signals) else []
+    return replace(chosen, signals=(*chosen.signals, *more[:1]), message=None)
 
 
 def _identity(who: Identity | None) -> tuple[str, str] | None:

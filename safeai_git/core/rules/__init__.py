@@ -14,6 +14,9 @@ from safeai_git.core.finding import Finding
 from safeai_git.core.policy import Policy
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.rules import (
+    accountable_human,
+    ai_disclosure,
+    ai_sign_off,
     autonomy_tier,
     denied_path,
     edit_too_large,
@@ -48,10 +51,14 @@ class Rule(Protocol):
 MALFORMED: tuple[Rule, ...] = (malformed_tree, malformed_commit)
 """Asked first; where one of them objects, no other rule is asked: the facts mean nothing."""
 
+MESSAGE_RULES: tuple[Rule, ...] = (ai_disclosure, ai_sign_off, accountable_human)
+"""About what a commit says, not what it changes: a verdict, which is about a change, does not vouch for the answer."""
+
 RULES: tuple[Rule, ...] = (
     kill_switch,
     autonomy_tier,
     undecidable_author,
+    *MESSAGE_RULES,
     denied_path,
     path_not_allowed,
     protected_path,
