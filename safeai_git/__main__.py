@@ -158,10 +158,6 @@ def _agent_hook(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     if arguments[:2] == ["hook", "run"] and len(arguments) > 2 and not arguments[2].startswith("-"):
-        if arguments[2] in ("pre-commit", "commit-msg"):
-            from safeai_git.commit_hook import run_before
-
-            return run_before(arguments[2], arguments[3:])
         from safeai_git.hook import run_hook
 
         return run_hook(arguments[2], arguments[3:])

@@ -1,6 +1,6 @@
 """The hooks that somebody waits for at every commit: what is staged is judged before it is one.
 
-Apart from the other hooks (`hook`), which sign, deliver and walk history, and load what that takes.
+Apart from the hooks that sign, deliver and walk history, and load what that takes (`sealing_hook`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from safeai_git.judging import Judgement
 from safeai_git.report import text
 from safeai_git.report.style import Style
 
-BEFORE = ("pre-commit", "commit-msg")
-
 _SCISSORS = re.compile(r"^[#;] -+ >8 -+$", re.MULTILINE)
 
 
-def run_before(name: str, arguments: Sequence[str]) -> int:
-    """Run one of `BEFORE`; see `hook.run_hook`."""
+def run(name: str, arguments: Sequence[str]) -> int:
+    """Run ``pre-commit`` or ``commit-msg``; see `hook.run_hook`."""
     session = QuickSession.here()
     try:
         return _before(session, "" if name == "pre-commit" else _message(arguments))
