@@ -30,12 +30,16 @@ from safeai_git.git.reader import ProposalReader, strongest
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
 from safeai_git.keys.ed25519 import verify as verify_signature
+from safeai_git.parallel import in_processes, shares
 from safeai_git.trust import Trust, TrustReader
 from safeai_git.weighing import FETCH_NOTES, Court, Subject, Weighed, passed_checks, weigh
 
 __all__ = ["FETCH_NOTES", "CommitResult", "Status", "Verifier"]
 
 Status = Literal["valid", "not-governed", "missing", "invalid", "denied", "unapproved"]
+
+LEAST_OF_A_PROCESS = 250
+"""Commits for which another process pays: it takes about 20 ms to start, and a commit about 0.3."""
 
 _BEST_FIRST = ("valid", "unapproved", "denied", "invalid", "missing")
 
@@ -108,16 +112,27 @@ class Verifier:
         names = commits_between(self._repository, base, head)
         parents = {name: self._parents(name) for name in names}
         before = came_after(parents, head)
+
+        def trusts(name: str) -> list[Trust]:
+            self._check()
+            found = [self._trust.at(before[name]) if before[name] else root]
+            found += [self._trust.at(up) for up in parents[name][:1] if up in parents]
+            return [*found, root]
+
+        if not root.policy.checks:  # then no commit owes one, and none has to wait for another
+            self._notes.annotated()
+            alone = frozenset[str]()
+            yield from in_processes(
+                lambda part: (self._commit(name, trusts(name), alone)[0] for name in part),
+                shares(names, LEAST_OF_A_PROCESS),
+            )
+            return
         owed: dict[str, frozenset[str]] = {}
         for name in names:
-            self._check()
-            trusts = [self._trust.at(before[name]) if before[name] else root]
-            trusts += [self._trust.at(up) for up in parents[name][:1] if up in parents]
-            trusts.append(root)
             result, debt = self._commit(
-                name, trusts, frozenset().union(*(owed.get(up, ()) for up in parents[name]))
+                name, trusts(name), frozenset().union(*(owed.get(up, ()) for up in parents[name]))
             )
-            if debt and root.policy.checks:
+            if debt:
                 owed[name] = debt
             if name == head and result.passes and owed.get(head):
                 result = self._replayed(result, base, root, owed[head])

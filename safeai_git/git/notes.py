@@ -69,7 +69,7 @@ class Notes:
 
     def annotated(self) -> Iterator[str]:
         """Names of all objects that have a note."""
-        yield from self._found()
+        return iter(self._found())
 
     def add(self, name: str, new: Collection[bytes]) -> None:
         """Add lines to the note on an object; see `add_all`."""
