@@ -92,15 +92,16 @@ def in_processes(do: Callable[[Sequence[S]], Iterable[R]], parts: Sequence[Seque
         do: What it gives can be pickled; it changes nothing that others see.
         parts: From `shares`.
     """
-    copies = [_Copy(do, part) for part in parts[1:]]
+    copies: dict[int, _Copy] = {}
     try:
-        for part in parts[:1]:
-            yield from do(part)
-        for part, copy in zip(parts[1:], copies, strict=True):
-            found = copy.found()
+        with suppress(OSError):  # no more processes, or no more files: fewer copies
+            for at in range(1, len(parts)):
+                copies[at] = _Copy(do, parts[at])
+        for at, part in enumerate(parts):
+            found = copies[at].found() if at in copies else None
             yield from do(part) if found is None else found
     finally:
-        for copy in copies:
+        for copy in copies.values():
             copy.end()
 
 
@@ -109,7 +110,12 @@ class _Copy:
 
     def __init__(self, do: Callable[[Sequence[S]], Iterable[R]], part: Sequence[S]) -> None:
         self._pipe, write = os.pipe()
-        self._process = os.fork()
+        try:
+            self._process = os.fork()
+        except OSError:
+            os.close(self._pipe)
+            os.close(write)
+            raise
         if self._process:
             os.close(write)
             return
@@ -128,7 +134,10 @@ class _Copy:
             made = pipe.read()
         _, status = os.waitpid(self._process, 0)
         self._process = 0
-        return pickle.loads(made) if status == 0 else None  # noqa: S301 - written by our own copy
+        if status or not made.endswith(pickle.STOP):
+            return None
+        whole: list[Any] = pickle.loads(made)  # noqa: S301 - written by our own copy
+        return whole
 
     def end(self) -> None:
         """Stop it, if it still runs."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from safeai_git.commands.found import Found, Report
 from safeai_git.commands.session import Session
+from safeai_git.commands.trust_root import endpoints
 from safeai_git.core.display import count
 from safeai_git.core.errors import RepositoryError, WrongUse
 from safeai_git.files import read_bounded
@@ -89,21 +90,6 @@ def _judgements(session: Session, gate: Gate, request: Request) -> Iterable[Judg
         base, head = endpoints(session, request.revisions)
         return gate.range(base, head)
     return [gate.staged()]
-
-
-def endpoints(session: Session, revisions: str) -> tuple[str, str]:
-    """The two commits of ``BASE..HEAD``; an empty side is HEAD.
-
-    Raises:
-        WrongUse: It is not of that form.
-    """
-    base, dots, head = revisions.partition("..")
-    if not dots or head.startswith("."):
-        raise WrongUse(
-            f"'{revisions}' is not a range",
-            hint="write BASE..HEAD, for example main..feature (two dots, not three)",
-        )
-    return session.repository.commit_id(base or "HEAD"), session.repository.commit_id(head or "HEAD")
 
 
 def _read_patch(path: Path) -> bytes:

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from safeai_git.commands.check import endpoints
 from safeai_git.commands.demands import Demands
 from safeai_git.commands.found import Found, Report
 from safeai_git.commands.session import Session
 from safeai_git.commands.summaries import write_summary
-from safeai_git.commands.trust_root import since_policy
+from safeai_git.commands.trust_root import endpoints, since_policy
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.envelope import Envelope, Opened, check_envelope
 from safeai_git.core.errors import FormatError, WrongUse

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safeai_git import __version__
 from safeai_git.commands.quick import QuickSession
@@ -20,9 +20,11 @@ from safeai_git.judging import Replays
 from safeai_git.keys.port import Signer
 from safeai_git.keys.signer import is_reference, load_signer, open_signer
 from safeai_git.policy_vm import evaluate_expression
-from safeai_git.recorded import RecordedEvidence
-from safeai_git.replay import Replayer
 from safeai_git.report.style import Style, for_terminal
+
+if TYPE_CHECKING:
+    from safeai_git.recorded import RecordedEvidence
+    from safeai_git.replay import Replayer
 
 HOOKS = ("pre-commit", "commit-msg", "post-commit", "pre-push")
 """The hooks of a clone, in the order in which git runs them."""
@@ -66,7 +68,8 @@ class Session(QuickSession):
         """The gate of the repository; `recorded` evidence stands for a replay."""
         replayer: Replays | None = recorded
         if replay and recorded is None:
-            replayer = Replayer(
+            # Loaded only here: `verify` and its like replay nothing.
+            replayer = importlib.import_module("safeai_git.replay").Replayer(
                 self.repository,
                 environ=self.environ,
                 progress=self.progress,

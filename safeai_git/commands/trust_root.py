@@ -1,11 +1,26 @@
-"""Where trust begins when nobody says it: the commit that introduced the policy."""
+"""Which commits are meant: those of a range, or, when nobody says it, all since the policy was introduced."""
 
 from __future__ import annotations
 
 from safeai_git.commands.session import Session
-from safeai_git.core.errors import HistoryTooShallow, ObjectMissing, RepositoryError
+from safeai_git.core.errors import HistoryTooShallow, ObjectMissing, RepositoryError, WrongUse
 from safeai_git.git.history import TOO_SHALLOW_HINT, commits_between
 from safeai_git.git.store import read_commit
+
+
+def endpoints(session: Session, revisions: str) -> tuple[str, str]:
+    """The two commits of ``BASE..HEAD``; an empty side is HEAD.
+
+    Raises:
+        WrongUse: It is not of that form.
+    """
+    base, dots, head = revisions.partition("..")
+    if not dots or head.startswith("."):
+        raise WrongUse(
+            f"'{revisions}' is not a range",
+            hint="write BASE..HEAD, for example main..feature (two dots, not three)",
+        )
+    return session.repository.commit_id(base or "HEAD"), session.repository.commit_id(head or "HEAD")
 
 
 def since_policy(session: Session, head: str = "") -> tuple[str, str]:

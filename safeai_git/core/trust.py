@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from safeai_git.core.publickey import PublicKey
@@ -56,6 +57,7 @@ def matches(text: str, patterns: Iterable[str]) -> bool:
     return positive
 
 
+@lru_cache(maxsize=1024)
 def _glob(text: str, pattern: str) -> bool:
     """Match ``*`` and ``?`` in at most len(text) * len(pattern) steps, so that no pattern can stall us."""
     at = step = 0

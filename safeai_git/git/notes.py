@@ -53,6 +53,8 @@ class Notes:
         self._ref = ref
         self._pattern = fetched
         self._index: dict[str, list[str]] | None = None
+        # A commit and its tree have the same note, and whoever asks for one asks for the other next.
+        self._last: tuple[str, list[bytes]] = "", []
 
     def lines(self, name: str) -> list[bytes]:
         """The lines of the notes on an object, in no particular order; empty when there is none.
@@ -178,10 +180,11 @@ class Notes:
         return f"tree {tree}\n{named}author {who}\ncommitter {who}\n\nNotes added by safeai-git\n".encode()
 
     def _read(self, blob: str) -> list[bytes]:
-        store = self._repository.store
-        if store.header(blob)[1] > LARGEST_NOTE:
-            return []
-        return [line for line in store.read(blob)[1].split(b"\n") if line.strip()]
+        if self._last[0] != blob:
+            store = self._repository.store
+            data = store.read(blob)[1] if store.header(blob)[1] <= LARGEST_NOTE else b""
+            self._last = blob, [line for line in data.split(b"\n") if line.strip()]
+        return self._last[1]
 
     def _found(self) -> dict[str, list[str]]:
         """Blobs by the object that they annotate."""

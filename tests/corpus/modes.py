@@ -17,8 +17,8 @@ from pathlib import Path
 from unittest import mock
 
 from safeai_git import __main__ as program
-from safeai_git.commands.check import endpoints
 from safeai_git.commands.session import Session
+from safeai_git.commands.trust_root import endpoints
 from safeai_git.core.errors import SafeAIError, WrongUse
 from safeai_git.gate import Judgement, worst
 
