@@ -12,6 +12,7 @@ from base64 import b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from dataclasses import dataclass
+from functools import lru_cache
 
 from safeai_git.core.errors import FormatError
 
@@ -59,7 +60,7 @@ class PublicKey:
     @property
     def key_id(self) -> str:
         """The OpenSSH fingerprint: ``SHA256:`` and 43 characters of base64 without padding."""
-        return "SHA256:" + b64encode(hashlib.sha256(self.blob).digest()).decode().rstrip("=")
+        return _fingerprint(self.blob)
 
     @classmethod
     def from_blob(cls, blob: bytes) -> PublicKey:
@@ -71,6 +72,11 @@ class PublicKey:
         if not blob.startswith(_BLOB_PREFIX):
             raise FormatError(f"not an {KEY_TYPE} public key in SSH's wire format")
         return cls(blob[len(_BLOB_PREFIX) :])
+
+
+@lru_cache(maxsize=1024)
+def _fingerprint(blob: bytes) -> str:
+    return "SHA256:" + b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def is_key_id(text: str) -> bool:
