@@ -24,7 +24,6 @@ from safeai_git.report.style import Style, for_terminal
 
 if TYPE_CHECKING:
     from safeai_git.recorded import RecordedEvidence
-    from safeai_git.replay import Replayer
 
 HOOKS = ("pre-commit", "commit-msg", "post-commit", "pre-push")
 """The hooks of a clone, in the order in which git runs them."""
