@@ -49,7 +49,7 @@ def main() -> None:
             "tool_input": given,
         }
         payload = json.dumps(call).encode()
-        hook = [sys.executable, "-m", "safeai_git", "agent", "hook", "claude-code"]
+        hook = [str(Path(sys.executable).parent / "safeai-git"), "agent", "hook", "claude-code"]
 
         def ours() -> None:
             done = subprocess.run(

@@ -72,8 +72,14 @@ def _say(text: str) -> None:
         return
 
 
-def finish(action: Callable[[], int], program: str = "safeai-git") -> None:
-    """Run an action as the whole process: its exit code, with 0 only if its output arrived too."""
+def finish(action: Callable[[], int], program: str = "safeai-git", *, at_once: bool = False) -> None:
+    """Run an action as the whole process: its exit code, with 0 only if its output arrived too.
+
+    Args:
+        action: What is done.
+        program: Its name, for messages.
+        at_once: End without taking down what was loaded: of use where somebody waits and nothing is left to do.
+    """
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _terminated)
@@ -87,6 +93,9 @@ def finish(action: Callable[[], int], program: str = "safeai-git") -> None:
             _say(f"{program}: the output could not be written: {error.strerror}")
         # Keep the interpreter from trying once more, and complaining, when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if at_once:
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 
@@ -119,7 +128,7 @@ def main() -> None:
         # A shell that asks for completions passes no arguments. With some, the variable would end the program with
         # 0 before anything is judged.
         os.environ.pop("_SAFEAI_GIT_COMPLETE", None)
-    finish(lambda: _run(arguments))
+    finish(lambda: _run(arguments), at_once=arguments[:2] == ["agent", "hook"])
 
 
 def plain_replay(arguments: list[str]) -> tuple[str, bool] | None:
@@ -144,11 +153,13 @@ def _agent_hook(arguments: list[str]) -> int:
     def asked() -> int:
         if arguments == ["agent", "hook", "claude-code"]:
             gc.disable()  # while modules are loaded everything lives: nothing is found, and looking takes its time
+            from safeai_git.commands.agent_call import read_call
+
+            call = read_call()
             from safeai_git.commands.agent_hook import run_hook
 
             gc.enable()
-
-            return run_hook()
+            return run_hook(call)
         from safeai_git.cli import run
 
         return run(arguments)

@@ -6,9 +6,12 @@ Never those of the index, the working tree or the proposed tree: whoever propose
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safeai_git.core.display import display
 from safeai_git.core.errors import PolicyError
@@ -18,8 +21,10 @@ from safeai_git.files import read_bounded
 from safeai_git.git.changes import TreeComparer
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
-from safeai_git.keys.keyring import Keyring
 from safeai_git.policy_memory import read_policy
+
+if TYPE_CHECKING:
+    from safeai_git.keys.keyring import Keyring
 
 FOLDER = b".safeai"
 POLICY_FILE = b"policy.yaml"
@@ -35,15 +40,31 @@ class Trust:
 
     Attributes:
         policy: The layers, the organisation's first.
-        keyring: The allowed signers; empty where the commit has no such file.
+        signers: The allowed signers; ``None`` where the commit has no such file.
         commit: The commit that they were read from; empty for an unborn branch.
         builtin: True when there is no policy file and the built-in default judges.
     """
 
     policy: PolicyStack
-    keyring: Keyring
+    signers: Keyring | None
     commit: str
     builtin: bool
+
+    @property
+    def keyring(self) -> Keyring:
+        """The allowed signers; an empty keyring where there are none."""
+        return _no_keys() if self.signers is None else self.signers
+
+
+@cache
+def _no_keys() -> Keyring:
+    return _parsed(b"", "no allowed_signers")
+
+
+def _parsed(data: bytes, source: str) -> Keyring:
+    # Loaded only here: many a hook needs no key.
+    keyring: Keyring = importlib.import_module("safeai_git.keys.keyring").Keyring.parse(data, source)
+    return keyring
 
 
 class TrustReader:
@@ -120,10 +141,10 @@ class TrustReader:
             layer = read_policy(self._file(policy, source, LARGEST_POLICY), source, self._memory)
         else:
             layer = Policy.builtin()
-        keyring = Keyring.parse(b"", "no allowed_signers")
+        keyring = None
         if signers is not None:
             source = f".safeai/allowed_signers at {where}"
-            keyring = Keyring.parse(self._file(signers, source, LARGEST_SIGNERS), source)
+            keyring = _parsed(self._file(signers, source, LARGEST_SIGNERS), source)
         layers = (layer,) if self._organisation is None else (self._organisation, layer)
         return Trust(PolicyStack(layers), keyring, commit, builtin=self._explicit is None and policy is None)
 

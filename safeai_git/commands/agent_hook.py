@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from pathlib import Path
 
 from safeai_git.agents import claude_code, shell
+from safeai_git.commands.agent_call import Asked, real_path, root_of
 from safeai_git.commands.quick import QuickSession
 from safeai_git.core.display import display, safe_text
 from safeai_git.core.errors import FormatError
@@ -18,19 +18,19 @@ from safeai_git.core.finding import Finding
 from safeai_git.core.policy_parts import GOVERNANCE
 from safeai_git.core.wildmatch import Pattern, PatternSet
 from safeai_git.files import read_bounded
+from safeai_git.git.plumbing import abandon
 from safeai_git.git.repository import discover
 from safeai_git.git.working import above
 from safeai_git.judging import Judgement
 
-LARGEST_PAYLOAD = 64 * 1024 * 1024
 LARGEST_FILE = 64 * 1024 * 1024
 
 _CLOSED = PatternSet(Pattern.parse(one) for one in (*GOVERNANCE, ".git/"))
 _MOST_FINDINGS = 10
 
 
-def run_hook() -> int:
-    """Read a tool call on standard input and answer: nothing (no opinion), ``deny`` or ``ask`` with the reasons.
+def run_hook(asked: Asked) -> int:
+    """Answer a tool call: nothing (no opinion), ``deny`` or ``ask`` with the reasons.
 
     Returns:
         0 when the answer is given.
@@ -38,28 +38,24 @@ def run_hook() -> int:
     Raises:
         SafeAIError: It could not be decided; the caller makes the code of that.
     """
-    payload = sys.stdin.buffer.read(LARGEST_PAYLOAD + 1) if sys.stdin else b""
-    if len(payload) > LARGEST_PAYLOAD:
-        raise FormatError(f"the agent's payload is larger than {LARGEST_PAYLOAD:,} bytes")
-    call = claude_code.parse(payload)
-    said = _of_file(call) if call.path else of_command(call) if call.command else None
+    call = asked.call
+    try:
+        said = _of_file(asked) if call.path else of_command(call) if call.command else None
+    finally:
+        abandon()
     if said is not None:
         print(claude_code.answer(*said), flush=True)
     return 0
 
 
-def _of_file(call: claude_code.ToolCall) -> tuple[str, str] | None:
-    file = _real(call.path, call.folder)
-    root = _root(file)
-    if root is None:
+def _of_file(asked: Asked) -> tuple[str, str] | None:
+    file, root = asked.file, asked.root
+    if file is None or root is None:
         return None
-    before = _content(file)
-    before, after = claude_code.proposed(call, before)
-    # Where the repository is follows from the file, not from what the agent's environment says.
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    repository = above(discover(root, environ, brief=True))
-    session = QuickSession(root, environ, _repository=repository)
+    repository = above(discover(root, asked.environ, brief=True))
+    session = QuickSession(root, asked.environ, _repository=repository)
     try:
+        before, after = claude_code.proposed(asked.call, _content(file))
         judge = session.judge(agent=claude_code.NAME)
         judged = judge.edited(os.fsencode(file.relative_to(root).as_posix()), before, after)
     finally:
@@ -67,21 +63,6 @@ def _of_file(call: claude_code.ToolCall) -> tuple[str, str] | None:
     if judged.decision == "allow":
         return None
     return ("deny" if judged.decision == "deny" else "ask"), _reasons(judged)
-
-
-def _real(path: str, folder: str) -> Path:
-    """The file that a write would reach: links followed, as the tool's open does."""
-    if "\0" in path or not folder.startswith(os.sep):
-        raise FormatError("the path of the file, or 'cwd', is none that a file can have")
-    try:
-        return Path(os.path.realpath(os.path.join(folder, os.path.expanduser(path))))  # noqa: PTH111, PTH118
-    except (OSError, ValueError) as error:
-        raise FormatError(f"the path of the file cannot be followed: {error}") from error
-
-
-def _root(file: Path) -> Path | None:
-    """The working tree that a file is in, which need not exist; ``None`` outside every one."""
-    return next((folder for folder in file.parents if os.path.lexists(folder / ".git")), None)
 
 
 def _content(file: Path) -> bytes | None:
@@ -119,8 +100,8 @@ def of_command(call: claude_code.ToolCall) -> tuple[str, str] | None:
             )
             return "deny", reason
     for target in shell.written(call.command, call.folder):
-        file = _real(target, call.folder)
-        root = _root(file)
+        file = real_path(target, call.folder)
+        root = root_of(file)
         if root is not None:
             path = os.fsencode(file.relative_to(root).as_posix())
             if _CLOSED.first_match_folded(path):

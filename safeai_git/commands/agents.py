@@ -10,6 +10,7 @@ from pathlib import Path
 
 from safeai_git.agents import claude_code
 from safeai_git.agents.settings import Hook
+from safeai_git.commands.agent_call import read_call
 from safeai_git.commands.agent_hook import run_hook
 from safeai_git.commands.session import Session
 from safeai_git.core.display import safe_text
@@ -25,7 +26,7 @@ _PLACE = Path(".claude/settings.json")
 def named_hook(agent: str) -> int:
     """`run_hook` for an agent that is named."""
     _need_known(agent)
-    return run_hook()
+    return run_hook(read_call())
 
 
 def install(session: Session, agent: str, *, user: bool) -> int:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from safeai_git.core.errors import RepositoryError
-from safeai_git.git.plumbing import GitFailed, run
+from safeai_git.git.plumbing import GitFailed, begin, run
 
 _QUESTIONS = (
     ["--git-dir"],
@@ -21,6 +21,22 @@ _QUESTIONS = (
 )
 _WORK_TREE = ["--show-toplevel"]
 _HEAD = (["HEAD^{commit}"], ["--symbolic-full-name", "HEAD"])
+_EVERYTHING = (*_QUESTIONS, _WORK_TREE, *_HEAD)
+SETTINGS: list[str | bytes] = ["config", "--name-only", "--get-regexp", "^safeai\\."]
+"""Lists what the configuration says of ours."""
+
+
+def begin_answers(start: Path, environ: Mapping[str, str]) -> None:
+    """Start git on what a hook will ask about the repository whose working tree begins at `start`."""
+    begin(_line(*_EVERYTHING), cwd=start, environ=environ)
+    if (start / ".git").is_dir():
+        there = {**environ, "GIT_DIR": os.fspath(start / ".git"), "GIT_WORK_TREE": os.fspath(start)}
+        begin(SETTINGS, cwd=start, environ=there, personal=True)
+        begin(["var", "GIT_AUTHOR_IDENT"], cwd=start, environ=there, personal=True)
+
+
+def _line(*questions: list[str]) -> list[str | bytes]:
+    return ["rev-parse", "--path-format=absolute", *(word for question in questions for word in question)]
 
 
 def answers(start: Path, environ: Mapping[str, str]) -> list[str]:
@@ -39,14 +55,12 @@ def answers(start: Path, environ: Mapping[str, str]) -> list[str]:
     """
 
     def ask(*questions: list[str]) -> str:
-        words = [word for question in questions for word in question]
-        printed, _ = run(["rev-parse", "--path-format=absolute", *words], cwd=start, environ=environ)
+        printed, _ = run(_line(*questions), cwd=start, environ=environ)
         return os.fsdecode(printed.removesuffix(b"\n"))
 
-    everything = (*_QUESTIONS, _WORK_TREE, *_HEAD)
     with suppress(GitFailed):
-        lines = ask(*everything).split("\n")
-        if len(lines) == len(everything):
+        lines = ask(*_EVERYTHING).split("\n")
+        if len(lines) == len(_EVERYTHING):
             return lines
     try:
         lines = ask(*_QUESTIONS).split("\n")

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -208,20 +209,63 @@ def run(
         RepositoryError: It could not be started or gave no answer.
     """
     environment = personal_environment(environ) if personal else clean_environment(environ)
+    environment |= extra or {}
     line = command_line(arguments)
     try:
-        done = subprocess.run(
-            bounds.around(line) if bounds else line,
-            cwd=cwd,
-            env=environment | dict(extra or {}),
-            input=stdin,
-            capture_output=True,
-            timeout=bounds.seconds if bounds else _LONGEST_ANSWER_SECONDS,
-            check=False,
-        )
+        begun = None if stdin or bounds else _BEGUN.pop(_identity(line, cwd, environment), None)
+        if begun is not None:
+            printed, complained = begun.communicate(timeout=_LONGEST_ANSWER_SECONDS)
+            status = begun.returncode
+        else:
+            done = subprocess.run(
+                bounds.around(line) if bounds else line,
+                cwd=cwd,
+                env=environment,
+                input=stdin,
+                capture_output=True,
+                timeout=bounds.seconds if bounds else _LONGEST_ANSWER_SECONDS,
+                check=False,
+            )
+            printed, complained, status = done.stdout, done.stderr, done.returncode
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RepositoryError(f"git {os.fsdecode(arguments[0])} could not be run: {error}") from error
-    said = done.stderr.decode("utf-8", "replace")
-    if done.returncode:
-        raise GitFailed(os.fsdecode(arguments[0]), done.returncode, said)
-    return done.stdout, said
+    said = complained.decode("utf-8", "replace")
+    if status:
+        raise GitFailed(os.fsdecode(arguments[0]), status, said)
+    return printed, said
+
+
+_BEGUN: dict[object, subprocess.Popen[bytes]] = {}
+
+
+def _identity(line: list[str | bytes], cwd: Path, environment: Mapping[str, str]) -> object:
+    return tuple(line), os.fspath(cwd), frozenset(environment.items())
+
+
+def begin(
+    arguments: Sequence[str | bytes], *, cwd: Path, environ: Mapping[str, str], personal: bool = False
+) -> None:
+    """Start a command that `run` will be asked for, so that git works while we load our modules.
+
+    What `run` is asked for in just the same way takes the answer over, once; anything else is run as ever. Nothing
+    is said about what cannot be started: `run` will. For a process that asks once and ends; see `abandon`.
+    """
+    environment = personal_environment(environ) if personal else clean_environment(environ)
+    line = command_line(arguments)
+    with suppress(OSError):
+        _BEGUN[_identity(line, cwd, environment)] = subprocess.Popen(
+            line,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+
+def abandon() -> None:
+    """End what was begun and never asked for."""
+    while _BEGUN:
+        _, process = _BEGUN.popitem()
+        process.kill()
+        process.communicate()

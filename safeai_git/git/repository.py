@@ -17,7 +17,7 @@ from pathlib import Path
 
 from safeai_git.core.errors import HistoryTooShallow, ObjectCorrupt, RepositoryError, WrongUse
 from safeai_git.git.extent import Extent
-from safeai_git.git.opening import answers
+from safeai_git.git.opening import SETTINGS, answers
 from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.store import CatFileStore, ObjectStore
 
@@ -350,13 +350,9 @@ class Repository:
         """Whether any file of the configuration says anything of ours: mostly none does, and that is one question."""
         if self._settings is None:
             try:
-                self._settings = bool(
-                    self._ask_as_the_person(["config", "--name-only", "--get-regexp", "^safeai\\."])
-                )
+                self._settings = bool(self._ask_as_the_person(SETTINGS))
             except GitFailed as error:
-                self._settings = (
-                    error.status != 1
-                )  # what else is wrong shows when the key itself is asked for
+                self._settings = error.status != 1  # what else is wrong shows when a key is asked for
         return self._settings
 
     def _ask_as_the_person(
