@@ -151,11 +151,11 @@ def _agent_hook(arguments: list[str]) -> int:
     """An agent's own hook. Of all codes only 2 stops the agent, so whatever goes wrong has to end with 2."""
 
     def asked() -> int:
-        if arguments == ["agent", "hook", "claude-code"]:
+        if arguments[:2] == ["agent", "hook"] and len(arguments) == 3 and not arguments[2].startswith("-"):
             gc.disable()  # while modules are loaded everything lives: nothing is found, and looking takes its time
             from safeai_git.commands.agent_call import read_call
 
-            call = read_call()
+            call = read_call(arguments[2])
             from safeai_git.commands.agent_hook import run_hook
 
             gc.enable()
@@ -164,7 +164,13 @@ def _agent_hook(arguments: list[str]) -> int:
 
         return run(arguments)
 
-    return WRONG_USE if guarded(asked) else ALLOWED
+    if not guarded(asked):
+        return ALLOWED
+    if arguments[-1:] == ["copilot-cli"]:  # it heeds the answer alone: `agents.adapters`
+        reason = "safeai-git could not decide; what it said is on standard error"
+        print('{"permissionDecision": "deny", "permissionDecisionReason": "' + reason + '"}')
+        return ALLOWED
+    return WRONG_USE
 
 
 def _run(arguments: list[str]) -> int:

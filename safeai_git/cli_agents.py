@@ -11,7 +11,10 @@ from safeai_git.cli_options import Format
 if TYPE_CHECKING:
     from safeai_git.cli_evidence import Door
 
-AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="claude-code")]
+AgentArgument = Annotated[
+    str,
+    typer.Argument(metavar="AGENT", help="claude-code, codex, cursor, gemini-cli, copilot-cli or opencode."),
+]
 UserOption = Annotated[
     bool, typer.Option("--user", help="In your own settings, for every repository, instead of this one's.")
 ]

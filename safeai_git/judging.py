@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from safeai_git.core.proposal import Proposal
 from safeai_git.core.stamp import Stamp
 from safeai_git.git.facts import FactReader, Origin
 from safeai_git.git.repository import Repository
+from safeai_git.git.working import FileEdit
 from safeai_git.trust import Trust, TrustReader
 
 
@@ -121,9 +122,9 @@ class Judge:
         proposal = self._facts().staged(message)
         return self._judge(proposal, self.trust.at(proposal.base_commit))
 
-    def edited(self, path: bytes, before: bytes | None, after: bytes) -> Judgement:
-        """Judge an edit of one file before it is made, by the policy of HEAD; nothing is replayed for it."""
-        proposal = self._facts().edited(path, before, after)
+    def edited(self, edits: Sequence[FileEdit]) -> Judgement:
+        """Judge edits of files before they are made, by the policy of HEAD; nothing is replayed for them."""
+        proposal = self._facts().edited(edits)
         return self._judge(proposal, self.trust.at(proposal.base_commit), replay_expected=False)
 
     def _facts(self) -> FactReader:

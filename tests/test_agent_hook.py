@@ -10,7 +10,8 @@ import pytest
 from conftest import Repo, Result
 
 from safeai_git.agents import shell
-from safeai_git.agents.claude_code import ToolCall, parse
+from safeai_git.agents.adapters import ADAPTERS
+from safeai_git.agents.edits import ToolCall, parse
 from safeai_git.agents.settings import Hook
 from safeai_git.commands.agent_hook import of_command
 from safeai_git.commands.agents import install, uninstall
@@ -100,7 +101,7 @@ def test_what_cannot_be_decided_stops_the_agent(governed: Repo) -> None:
 @pytest.mark.parametrize("payload", ["", "{", "[]", '{"hook_event_name": "Stop"}', "[" * 100_000])
 def test_a_payload_that_is_none_is_an_error(payload: str) -> None:
     with pytest.raises(FormatError):
-        parse(payload.encode())
+        parse(ADAPTERS["claude-code"], payload.encode())
 
 
 def test_a_policy_that_cannot_be_read_stops_the_agent(governed: Repo) -> None:
@@ -139,7 +140,7 @@ def test_a_cell_of_a_notebook(governed: Repo) -> None:
 )
 def test_commands_that_plainly_go_round_the_gate(tmp_path: Path, command: str, said: str) -> None:
     (tmp_path / ".git").mkdir()
-    answer = of_command(ToolCall("Bash", {"command": command}, str(tmp_path)))
+    answer = of_command(ToolCall(str(tmp_path), command=command))
     assert (answer[0] if answer else "none") == said
 
 
@@ -184,7 +185,7 @@ def test_settings_are_as_they_were_after_install_and_uninstall(tmp_path: Path, t
 
 @pytest.mark.parametrize("text", SETTINGS)
 def test_settings_that_the_agent_wrote_anew_keep_everything_else(text: str) -> None:
-    hook = Hook("PreToolUse", "Write", "ours")
+    hook = Hook("PreToolUse", {"matcher": "Write", "hooks": [{"command": "ours"}]})
     anew = json.dumps(json.loads(hook.added(text)), indent=2)
     left = json.loads(hook.removed(anew) or "{}")
     emptied = json.loads(text)
@@ -204,7 +205,7 @@ def test_settings_that_were_not_there_are_not_there_again(repo: Repo) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"a": 1} // mine', '{"hooks": []}', '{"hooks": {"PreToolUse": {}}}', '{"a": 1, "a": 2}'],
+    ["", "{", "[]", '{"hooks": []}', '{"hooks": {"PreToolUse": {}}}', '{"a": 1, "a": 2}'],
 )
 def test_settings_that_are_not_understood_are_left_alone(tmp_path: Path, text: str) -> None:
     session, place = put(tmp_path, text)

@@ -1,4 +1,4 @@
-"""What an agent's hook is asked: the tool call, the file that it would write, the repository that this is in.
+"""What an agent's hook is asked: the tool call, the files that it would write, the repositories that these are in.
 
 Apart from `agent_hook`, so that git is at work on its answers while the judge is loaded.
 """
@@ -7,51 +7,71 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from safeai_git.agents import claude_code
-from safeai_git.core.errors import FormatError
+from safeai_git.agents.adapters import ADAPTERS, Adapter
+from safeai_git.agents.edits import ToolCall, Write, parse
+from safeai_git.core.display import safe_text
+from safeai_git.core.errors import FormatError, WrongUse
 from safeai_git.git.opening import begin_answers
 
 LARGEST_PAYLOAD = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A tool call.
+class Target(NamedTuple):
+    """A file that a call writes: links followed, the working tree that it is in (``None`` outside every one)."""
 
-    Attributes:
-        call: As it came.
-        file: What it writes, links followed; ``None`` for a tool that writes no file.
-        root: The working tree that the file is in; ``None`` outside every one.
-        environ: The environment without git's variables: where the repository is follows from the file.
+    write: Write
+    file: Path
+    root: Path | None
+
+
+class Asked(NamedTuple):
+    """A tool call, the files that it writes, and the environment without git's variables.
+
+    Where the repository is follows from the files, not from what the agent's environment says.
     """
 
-    call: claude_code.ToolCall
-    file: Path | None
-    root: Path | None
+    adapter: Adapter
+    call: ToolCall
+    targets: tuple[Target, ...]
     environ: dict[str, str]
 
 
-def read_call() -> Asked:
+def read_call(agent: str) -> Asked:
     """Read a tool call on standard input, and start git where it will be needed.
 
     Raises:
-        FormatError: It is not understood.
+        WrongUse: No such agent is known.
+        FormatError: The call is not understood.
     """
+    adapter = known(agent)
     payload = sys.stdin.buffer.read(LARGEST_PAYLOAD + 1) if sys.stdin else b""
     if len(payload) > LARGEST_PAYLOAD:
         raise FormatError(f"the agent's payload is larger than {LARGEST_PAYLOAD:,} bytes")
-    call = claude_code.parse(payload)
+    call = parse(adapter, payload)
     environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    if not call.path:
-        return Asked(call, None, None, environ)
-    file = real_path(call.path, call.folder)
-    root = root_of(file)
-    if root is not None:
-        begin_answers(root, environ)
-    return Asked(call, file, root, environ)
+    targets = []
+    for write in call.writes:
+        file = real_path(write.path, call.folder)
+        targets.append(Target(write, file, root_of(file)))
+    for root in dict.fromkeys(target.root for target in targets):
+        if root is not None:
+            begin_answers(root, environ)
+    return Asked(adapter, call, tuple(targets), environ)
+
+
+def known(agent: str) -> Adapter:
+    """The adapter of an agent.
+
+    Raises:
+        WrongUse: There is none of that name.
+    """
+    if agent not in ADAPTERS:
+        names = ", ".join(ADAPTERS)
+        raise WrongUse(f"no hook of '{safe_text(agent)}' is known", hint=f"known: {names} (docs/agents.md)")
+    return ADAPTERS[agent]
 
 
 def real_path(path: str, folder: str) -> Path:

@@ -9,7 +9,8 @@ import os
 import stat
 from pathlib import Path
 
-from safeai_git.agents import claude_code, shell
+from safeai_git.agents import shell
+from safeai_git.agents.edits import ToolCall
 from safeai_git.commands.agent_call import Asked, real_path, root_of
 from safeai_git.commands.quick import QuickSession
 from safeai_git.core.display import display, safe_text
@@ -20,7 +21,7 @@ from safeai_git.core.wildmatch import Pattern, PatternSet
 from safeai_git.files import read_bounded
 from safeai_git.git.plumbing import abandon
 from safeai_git.git.repository import discover
-from safeai_git.git.working import above
+from safeai_git.git.working import FileEdit, above
 from safeai_git.judging import Judgement
 
 LARGEST_FILE = 64 * 1024 * 1024
@@ -30,7 +31,7 @@ _MOST_FINDINGS = 10
 
 
 def run_hook(asked: Asked) -> int:
-    """Answer a tool call: nothing (no opinion), ``deny`` or ``ask`` with the reasons.
+    """Answer a tool call: no opinion, or that it is refused (or the person asked) with the reasons.
 
     Returns:
         0 when the answer is given.
@@ -38,26 +39,46 @@ def run_hook(asked: Asked) -> int:
     Raises:
         SafeAIError: It could not be decided; the caller makes the code of that.
     """
-    call = asked.call
     try:
-        said = _of_file(asked) if call.path else of_command(call) if call.command else None
+        said = _of_files(asked) if asked.targets else of_command(asked.call)
     finally:
         abandon()
-    if said is not None:
-        print(claude_code.answer(*said), flush=True)
+    if said is None:
+        told = asked.adapter.silent
+    else:
+        decision, reason = said
+        if decision == "ask" and not asked.adapter.asks:
+            decision, reason = "deny", f"{reason}\n(a person has to make this edit, or approve of it)"
+        told = asked.adapter.answer(decision, reason)
+    if told:
+        print(told, flush=True)
     return 0
 
 
-def _of_file(asked: Asked) -> tuple[str, str] | None:
-    file, root = asked.file, asked.root
-    if file is None or root is None:
-        return None
+def _of_files(asked: Asked) -> tuple[str, str] | None:
+    now: dict[Path, bytes | None] = {}
+    edits: dict[Path, dict[Path, FileEdit]] = {}
+    for target in asked.targets:
+        if target.root is None:
+            continue
+        if target.file not in now:
+            now[target.file] = _content(target.file)
+        before, after = target.write.sides(now[target.file])
+        path = os.fsencode(target.file.relative_to(target.root).as_posix())
+        there = edits.setdefault(target.root, {})
+        first = there[target.file].before if target.file in there else before
+        there[target.file] = FileEdit(path, first, after)
+        now[target.file] = after
+    said = [_of_edits(asked, root, list(there.values())) for root, there in edits.items()]
+    worst = [one for one in said if one is not None]
+    return min(worst, key=lambda one: one[0] != "deny", default=None)
+
+
+def _of_edits(asked: Asked, root: Path, edits: list[FileEdit]) -> tuple[str, str] | None:
     repository = above(discover(root, asked.environ, brief=True))
     session = QuickSession(root, asked.environ, _repository=repository)
     try:
-        before, after = claude_code.proposed(asked.call, _content(file))
-        judge = session.judge(agent=claude_code.NAME)
-        judged = judge.edited(os.fsencode(file.relative_to(root).as_posix()), before, after)
+        judged = session.judge(agent=asked.adapter.name).edited(edits)
     finally:
         session.close()
     if judged.decision == "allow":
@@ -90,7 +111,7 @@ def _reason(one: Finding) -> str:
     return f"- {where}[{one.rule}] {said}"
 
 
-def of_command(call: claude_code.ToolCall) -> tuple[str, str] | None:
+def of_command(call: ToolCall) -> tuple[str, str] | None:
     """``deny`` and why, for a command that plainly goes round the gate; ``None`` for every other."""
     for words in shell.commands(call.command):
         if word := shell.without_hooks(words):

@@ -6,49 +6,48 @@ The hook is advice given as early as can be. It never replaces the gate: what a 
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
-from safeai_git.agents import claude_code
+from safeai_git.agents.adapters import Settings
 from safeai_git.agents.settings import Hook
-from safeai_git.commands.agent_call import read_call
+from safeai_git.commands.agent_call import known, read_call
 from safeai_git.commands.agent_hook import run_hook
 from safeai_git.commands.session import Session
-from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError, StorageError, WrongUse
 from safeai_git.files import read_bounded, write_atomically
 
 LARGEST_SETTINGS = 4 * 1024 * 1024
 
-_HOOK = Hook(claude_code.EVENT, claude_code.MATCHER, f"safeai-git agent hook {claude_code.NAME}")
-_PLACE = Path(".claude/settings.json")
-
 
 def named_hook(agent: str) -> int:
     """`run_hook` for an agent that is named."""
-    _need_known(agent)
-    return run_hook(read_call())
+    return run_hook(read_call(agent))
 
 
 def install(session: Session, agent: str, *, user: bool) -> int:
     """Put the hook into an agent's settings."""
-    path = _settings(session, agent, user=user)
+    path = _place(session, agent, user=user)
+    form = _Form(known(agent).settings)
     text = _read(path)
-    new = _HOOK.alone if text is None else _understood(path, text, removing=False)
+    new = _understood(path, form.alone, text, form.added)
     if new == text:
         session.say(f"{path}: the hook is there already")
         return 0
-    assert new is not None
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, new)
+    _write(path, new or "")
     session.say(f"{path}: the hook is in; it judges each edit of {agent} before it is made")
+    if note := known(agent).note:
+        session.say(note)
     return 0
 
 
 def uninstall(session: Session, agent: str, *, user: bool) -> int:
     """Take the hook out of an agent's settings."""
-    path = _settings(session, agent, user=user)
+    path = _place(session, agent, user=user)
+    form = _Form(known(agent).settings)
     text = _read(path)
-    new = None if text is None else _understood(path, text, removing=True)
+    new = _understood(path, None, text, form.removed)
     if new == text:
         session.say(f"{path}: the hook is not there")
     elif new is None:
@@ -60,20 +59,39 @@ def uninstall(session: Session, agent: str, *, user: bool) -> int:
     return 0
 
 
-def _need_known(agent: str) -> None:
-    if agent != claude_code.NAME:
-        raise WrongUse(
-            f"no hook of '{safe_text(agent)}' is known", hint="known: claude-code (docs/agents.md)"
-        )
+class _Form:
+    """What is put where: an entry in a file of JSON, or a file of our own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._text = settings.text
+        self._hook = None if settings.entry is None else Hook(settings.event, settings.entry, settings.around)
+        self.alone = self._text if self._hook is None else self._hook.alone
+
+    def added(self, text: str) -> str:
+        if self._hook is not None:
+            return self._hook.added(text)
+        if text != self._text:
+            raise FormatError("it holds something else")
+        return text
+
+    def removed(self, text: str) -> str | None:
+        if self._hook is not None:
+            return self._hook.removed(text)
+        if text != self._text:
+            raise FormatError("it is not what was put there")
+        return None
 
 
-def _settings(session: Session, agent: str, *, user: bool) -> Path:
-    _need_known(agent)
+def _place(session: Session, agent: str, *, user: bool) -> Path:
+    settings = known(agent).settings
     home = session.environ.get("HOME") or session.environ.get("USERPROFILE") or ""
     if user and not home:
         raise WrongUse("--user needs a home folder, and HOME is not set")
-    path = (Path(home) if user else session.repository.root) / _PLACE
-    for part in (path.parent, path):
+    base = Path(home) if user else session.repository.root
+    path = base / (settings.own_place if user else settings.place)
+    for part in (path, *path.parents):
+        if part == base:
+            break
         if part.is_symlink():
             raise StorageError(
                 f"{part} is a symlink; nothing was changed", hint="put a plain one in its place"
@@ -95,9 +113,13 @@ def _read(path: Path) -> str | None:
     raise FormatError(f"{path} is too large or not UTF-8; nothing was changed")
 
 
-def _understood(path: Path, text: str, *, removing: bool) -> str | None:
+def _understood(
+    path: Path, nothing: str | None, text: str | None, change: Callable[[str], str | None]
+) -> str | None:
+    if text is None:
+        return nothing
     try:
-        return _HOOK.removed(text) if removing else _HOOK.added(text)
+        return change(text)
     except FormatError as error:
         hint = "mend the file, then run this again"
         raise FormatError(f"{path}: {error.message}; nothing was changed", hint=hint) from error

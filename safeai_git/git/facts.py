@@ -5,7 +5,7 @@ Apart from `reader`, since this is what hooks wait for: nothing here walks histo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from safeai_git.core.attribution import Attribution, Catalogue, Metadata, attribute
@@ -16,7 +16,7 @@ from safeai_git.git.changes import EMPTY_TREE, MOST_PATHS, Change, TreeComparer
 from safeai_git.git.content import EditReader
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
-from safeai_git.git.working import with_file
+from safeai_git.git.working import FileEdit, with_file
 
 _GOVERNANCE = PatternSet(Pattern.parse(one) for one in GOVERNANCE)
 
@@ -78,25 +78,22 @@ class FactReader:
             "staged", base_tree, self._repository.staged_tree(), self._attribute(metadata), base_commit=head
         )
 
-    def edited(self, path: bytes, before: bytes | None, after: bytes) -> Proposal:
-        """One file's change in the working tree, on top of HEAD: what is written before it goes to this store.
-
-        Args:
-            path: From the root.
-            before: Its content now; ``None`` when it does not exist.
-            after: Its content afterwards.
-        """
+    def edited(self, edits: Sequence[FileEdit]) -> Proposal:
+        """Changes of files in the working tree, on top of HEAD: what is written before goes to this store."""
         head = self._repository.head()
         base_tree = read_commit(self._store, head).tree if head else EMPTY_TREE
-        if before is not None:
-            base_tree = with_file(self._store, base_tree, path, before)
+        for one in edits:
+            if one.before is not None:
+                base_tree = with_file(self._store, base_tree, one.path, one.before)
         metadata = Metadata(
             author=self._repository.identity("AUTHOR"),
             branch=self._origin.branch or self._repository.branch(),
             environment=self._origin.environment,
             claimed_agent=self._origin.claimed_agent,
         )
-        tree = with_file(self._store, base_tree, path, after)
+        tree = base_tree
+        for one in edits:
+            tree = with_file(self._store, tree, one.path, one.after)
         return self._between("patch", base_tree, tree, self._attribute(metadata), base_commit=head)
 
     def paths(self, old: str, new: str) -> list[bytes]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import NamedTuple
 
 from safeai_git.core.objects import TreeEntry, format_tree, parse_tree, tree_order
 from safeai_git.git.changes import EMPTY_TREE
@@ -62,25 +63,40 @@ def above(repository: Repository) -> Repository:
     return replace(repository, _store=MemoryStore(git))
 
 
-def with_file(store: ObjectStore, tree: str, path: bytes, content: bytes) -> str:
+class FileEdit(NamedTuple):
+    """An edit of one file: its path from the root, its content before and after; ``None`` where it does not exist."""
+
+    path: bytes
+    before: bytes | None
+    after: bytes | None
+
+
+def with_file(store: ObjectStore, tree: str, path: bytes, content: bytes | None) -> str:
     """The tree that holds `content` at `path` and is otherwise as it was; a file keeps its mode, a new one is plain.
 
     Args:
         store: Where the objects are, and where new ones go.
         tree: Name of a tree, in hex.
         path: From the root; its components may be anything, judging them is not done here.
-        content: Of the file.
+        content: Of the file; ``None`` takes it out, with folders that are empty then.
+
+    Returns:
+        The tree's name; `EMPTY_TREE` for one without entries.
     """
     first, _, rest = path.partition(b"/")
     there = [] if tree == EMPTY_TREE else parse_tree(read_tree(store, tree), store.hash_size)
     old = next((one for one in there if one.name == first), None)
+    mode, name = b"40000", ""
     if rest:
         below = old.id if old is not None and old.is_tree else EMPTY_TREE
-        mode, name = b"40000", with_file(store, below, rest, content)
-    else:
+        if content is None and below == EMPTY_TREE:
+            return tree
+        name = with_file(store, below, rest, content)
+    elif content is not None:
         kept = old is not None and not old.is_tree and old.mode & 0o170000 == 0o100000
         mode = old.raw_mode if old is not None and kept else b"100644"
         name = store.write("blob", content)
-    entry = TreeEntry(mode, first, bytes.fromhex(name))
-    others = [one for one in there if one.name != first]
-    return store.write("tree", format_tree(sorted([*others, entry], key=tree_order)))
+    entries = [one for one in there if one.name != first]
+    if name:
+        entries = sorted([*entries, TreeEntry(mode, first, bytes.fromhex(name))], key=tree_order)
+    return store.write("tree", format_tree(entries)) if entries else EMPTY_TREE
