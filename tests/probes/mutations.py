@@ -132,8 +132,8 @@ def _column() -> int:
 def _rules_without(name: str) -> Callable[..., Iterator[Any]]:
     plain = seccomp._rules
 
-    def rules(column: int, spaces: bool) -> Iterator[Any]:
-        return (rule for rule in plain(column, spaces) if rule[0] != seccomp.FILTERED[name][column])
+    def rules(column: int, *more: bool) -> Iterator[Any]:
+        return (rule for rule in plain(column, *more) if rule[0] != seccomp.FILTERED[name][column])
 
     return rules
 
