@@ -294,7 +294,9 @@ def governor(issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     rules = {"issuers": [{"issuer": issuer.url, "jwks_url": f"{issuer.url}/jwks", "audience": "the-governor", "rules": [
         {"name": "pull requests", "claims": {"repository_id": "42"}, "scopes": ["verdicts:write", "decisions:write", "policy:read"], "repositories": [NAME]}]}]}  # fmt: skip
     (folder / "oidc.yaml").write_text(yaml.safe_dump(rules))
-    with Governor(folder, SAFEAI_OIDC_RULES=str(folder / "oidc.yaml")) as running:
+    with Governor(
+        folder, SAFEAI_OIDC_RULES=str(folder / "oidc.yaml"), SAFEAI_PUBLIC_REPOSITORIES=NAME
+    ) as running:
         yield running
 
 
@@ -363,3 +365,23 @@ def test_the_governor_decides_and_signs_for_a_job_without_a_key(
     assert entries(governor)[int(index)]["kind"] == "verdict"
     asked = [one["data"] for one in entries(governor) if one["kind"] == "decision"][-1]
     assert (asked["base"], asked["head"], asked["claims"]["repository_id"]) == (base, head, "42")
+
+
+def test_a_forks_job_is_judged_though_it_has_neither_key_nor_token(job: Job, governor: Governor) -> None:
+    inputs = link(job, governor)
+    job.propose()
+    before = len(entries(governor))
+    done = job.gate(pull_request(job.repo), decide="true", **inputs)
+    assert (done.returncode, seen(done)) == (0, ("allow", "")), done.stdout + done.stderr
+    log = done.stdout + done.stderr
+    for said in (
+        "this job gets no OIDC token",
+        "not signed: no key is configured",
+        "the Governor is not asked",
+    ):
+        assert said in log
+    assert len(entries(governor)) == before
+    # What the policy denies is denied there too.
+    job.repo.commit("key", {"config/keys/k": "k"}, ai=True)
+    denied = job.gate(pull_request(job.repo), **inputs)
+    assert (denied.returncode != 0, seen(denied)[0]) == (True, "deny")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from conftest import Repo
 from test_push import KEY, LOG_SIGNER, ORIGIN, governed, listening, named
 from tools_governor import Governor, lease_line
 
+from safeai_git.core.errors import WrongUse
+from safeai_git.governor.settings import read_settings
 from safeai_git.keys.ed25519 import Ed25519Signer
 from safeai_git.keys.file import generate, load
 
@@ -93,6 +97,58 @@ def test_a_token_without_the_scope_is_told(
     denied = check(repo, named(repo, governor) | {"SAFEAI_TOKEN": governor.token("verdicts:write")})
     assert denied.code == 1
     assert "policy:read" in denied.both
+
+
+def test_a_job_without_a_token_reads_the_lease_of_a_public_repository(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """A fork's job: judged, stopped while the switch is engaged, and told nothing that only the team should know."""
+    repo = staged(governed(tmp_path / "repo", environment, "http://127.0.0.1:1"))
+    with Governor(tmp_path / "public", SAFEAI_PUBLIC_REPOSITORIES="acme/site, test/repository") as governor:
+        policy = repo.path / ".safeai/policy.yaml"
+        repo.commit(
+            "address", {".safeai/policy.yaml": policy.read_text().replace("http://127.0.0.1:1", governor.url)}
+        )
+        staged(repo).write("src/g.py", "x = 2\n")
+        repo.git("add", "-A")
+        env = named(repo, governor) | {"SAFEAI_TOKEN": ""}
+        assert check(repo, env).code == 0
+        turn(governor, "engage")
+        forget(repo)
+        stopped = check(repo, env)
+        assert stopped.code == 1
+        assert "a kill switch is engaged" in stopped.both
+        assert "leaked" not in stopped.both
+        # Only this, only of these, and a bad token is no way to be nobody.
+        lease = "/v1/kill-switch?repository="
+        assert governor.ask("GET", f"{lease}acme/site", token=None).status == 200
+        for path in (f"{lease}acme/shop", lease, "/v1/kill-switch", "/v1/policy"):
+            assert governor.ask("GET", path, token=None).status == 401, path
+        assert governor.ask("GET", f"{lease}acme/site", token="bad").status == 401
+        with_token = governor.ask("GET", f"{lease}test/repository").body
+        assert b64decode(json.loads(with_token)["payload"]).count(b"leaked") == 1
+        assert governor.ask("POST", "/v1/kill-switch", {"action": "release"}, token=None).status == 401
+        assert len([one for one in governor.lines if one.get("subject") == "nobody"]) >= 3
+
+
+def test_a_job_without_a_token_is_told_what_is_missing(
+    tmp_path: Path, environment: dict[str, str], governor: Governor
+) -> None:
+    repo = staged(governed(tmp_path / "repo", environment, governor.url))
+    denied = check(repo, named(repo, governor) | {"SAFEAI_TOKEN": ""})
+    assert denied.code == 1
+    assert "answers nobody without a token" in denied.both
+
+
+@pytest.mark.parametrize("names", ["a b\x1b", "x" * 101, "a,b,%"])
+def test_only_names_are_public(names: str) -> None:
+    with pytest.raises(WrongUse, match="SAFEAI_PUBLIC_REPOSITORIES"):
+        read_settings({"SAFEAI_PUBLIC_REPOSITORIES": names})
+    assert read_settings({"SAFEAI_PUBLIC_REPOSITORIES": " a/b,c/d  e "}).public_repositories == {
+        "a/b",
+        "c/d",
+        "e",
+    }
 
 
 @pytest.fixture

@@ -202,6 +202,12 @@ class GovernorClient:
 
     def _refusal(self, status: int, body: bytes) -> Exception:
         word, detail = _problem(body)
+        if status == 401 and not self._address.token and self._address.certificate is None:
+            return GovernorUnavailable(
+                f"the Governor {self._shown} answers nobody without a token, and this machine has none for it",
+                hint="set SAFEAI_TOKEN; for a repository whose jobs get none, as those of forks, whoever runs the Governor"
+                " names it in SAFEAI_PUBLIC_REPOSITORIES",
+            )
         said = f"the Governor {self._shown} answered {status}: {detail or word or 'no reason given'}"
         if status in (401, 403):
             return GovernorUnavailable(

@@ -10,7 +10,7 @@ import json
 import secrets
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safeai_git.core.context import KillSwitch
 from safeai_git.core.errors import WrongUse
@@ -24,6 +24,9 @@ from safeai_git.keys.seal import seal
 
 BY_SETTING = "SAFEAI_ENABLE"
 """Who engaged the switch that ``SAFEAI_ENABLE=off`` starts with."""
+
+UNTOLD = "a kill switch is engaged; the Governor says why to whoever has a token"
+"""The reason in a lease for anybody."""
 
 _MOST_LEASES = 1_000
 _KEPT_SECONDS = 5
@@ -60,7 +63,7 @@ class KillSwitchService:
         self._lock = threading.Lock()
         self._pending: list[SwitchEvent] = []
         self._changes = 0
-        self._leases: OrderedDict[str, _Made] = OrderedDict()
+        self._leases: OrderedDict[tuple[str, bool], _Made] = OrderedDict()
 
     def start_engaged(self) -> None:
         """What ``SAFEAI_ENABLE=off`` asks for: the global switch, until somebody releases it."""
@@ -142,8 +145,12 @@ class KillSwitchService:
         )
         return lease.state(agent, now=now, max_age=self._lease_seconds)
 
-    def lease(self, repository: str) -> Document:
+    def lease(self, repository: str, *, public: bool = False) -> Document:
         """The signed lease for one repository's clients: an envelope's line.
+
+        Args:
+            repository: As its policy names it.
+            public: For anybody: without the reason, which may name people and faults.
 
         Raises:
             WrongUse: No repository is called so.
@@ -156,16 +163,20 @@ class KillSwitchService:
         now = self._now()
         with self._lock:
             version = (self._records.state.version, self._changes)
-            made = self._leases.get(repository)
+            made = self._leases.get((repository, public))
             if made is not None and made.version == version and now < made.until:
                 return made.document
         lease = self.switches().lease(
             governor=self._governor, repository=repository, now=now, seconds=self._lease_seconds
         )
+        if public and lease.stopped:
+            lease = replace(lease, stopped=UNTOLD)
         envelope = seal(lease.format(), [self._signer], payload_type=LEASE_TYPE)
         document = Document.of(envelope.format())
         with self._lock:
-            self._leases[repository] = _Made(version, min(now + _KEPT_SECONDS, lease.expires), document)
+            self._leases[repository, public] = _Made(
+                version, min(now + _KEPT_SECONDS, lease.expires), document
+            )
             while len(self._leases) > _MOST_LEASES:
                 self._leases.popitem(last=False)
         return document

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from safeai_git.core.errors import WrongUse
+from safeai_git.core.kill_switch import Scope
 
 PREFIX = "SAFEAI_"
 _MOST_SECRET_BYTES = 65_536
@@ -86,6 +87,16 @@ def _origin(text: str) -> str:
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _names(text: str) -> frozenset[str]:
+    names = frozenset(text.replace(",", " ").split())
+    for name in names:
+        try:
+            Scope("repository", name)
+        except WrongUse as error:
+            raise ValueError(error.message) from None
+    return names
 
 
 def _networks(text: str) -> tuple[Network, ...]:
@@ -257,6 +268,13 @@ VARIABLES: tuple[Variable, ...] = (
         _number(10, 86_400),
     ),
     Variable(
+        "SAFEAI_PUBLIC_REPOSITORIES",
+        "public_repositories",
+        "Repositories, by blanks, whose kill-switch lease anybody may read, without the reason: jobs of forks have no token.",
+        "",
+        _names,
+    ),
+    Variable(
         "SAFEAI_RELEASE_NEEDS_SECOND_PERSON",
         "release_needs_second_person",
         "'on': whoever engaged a kill switch cannot release it.",
@@ -303,6 +321,7 @@ class Settings:
     requests_per_minute: int
     replay_checks: bool
     lease_seconds: int
+    public_repositories: frozenset[str]
     release_needs_second_person: bool
 
     def __repr__(self) -> str:

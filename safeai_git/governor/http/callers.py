@@ -84,6 +84,23 @@ async def caller(request: Request, governor: Served) -> Principal:
     return principal
 
 
+def is_nobody(request: Request, governor: Governor) -> bool:
+    """Whether a request brings nothing that says who asks, and may be answered all the same: the rate counts by address.
+
+    Raises:
+        Problem: Too often.
+    """
+    brought = "authorization" in request.headers or request.scope.get("safeai.certificate") is not None
+    if brought or not governor.authenticator.configured:
+        return False
+    address = request.client.host if request.client else ""
+    rates: Rates = request.app.state.rates
+    if not rates.take(f"nobody at {address}"):
+        raise Problem("too-many-requests", "this address asks too often", "wait a few seconds")
+    request.state.subject = "nobody"
+    return True
+
+
 _HINT = "send 'Authorization: Bearer TOKEN', or a client certificate"
 
 Caller = Annotated[Principal, Depends(caller)]

@@ -15,7 +15,7 @@ from safeai_git.core.trust import format_time
 from safeai_git.governor.audit_log import Receipt
 from safeai_git.governor.http import shapes
 from safeai_git.governor.http.bodies import document_answer, json_answer, logged, moment, name_of, read_json
-from safeai_git.governor.http.callers import Caller, Served, need
+from safeai_git.governor.http.callers import Caller, Served, caller, is_nobody, need
 from safeai_git.governor.http.problems import responses
 from safeai_git.governor.problem import Problem
 from safeai_git.governor.service import Governor
@@ -50,14 +50,19 @@ class Turn(msgspec.Struct, forbid_unknown_fields=True):
 )
 async def lease(
     request: Request,
-    principal: Caller,
     governor: Served,
     repository: Annotated[
         str | None, Query(description="As the repository's policy names it.", examples=["acme/shop"])
     ] = None,
 ) -> Response:
-    """The lease is signed and known for a while without asking: docs/formats/kill-switch.md."""
-    need(principal, "policy:read", repository=repository)
+    """The lease is signed and known for a while without asking: docs/formats/kill-switch.md.
+
+    For a repository of SAFEAI_PUBLIC_REPOSITORIES nobody has to say who asks, and the reason is left out then.
+    """
+    if repository in governor.settings.public_repositories and is_nobody(request, governor):
+        document = await asyncio.to_thread(governor.services.switches.lease, repository, public=True)
+        return document_answer(request, document, "application/json", "public, no-cache")
+    need(await caller(request, governor), "policy:read", repository=repository)
     if repository is None:
         return json_answer({"engaged": await asyncio.to_thread(_engaged, governor)})
     document = await asyncio.to_thread(governor.services.switches.lease, repository)
