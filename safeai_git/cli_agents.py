@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safeai_git.cli_options import Format
+from safeai_git.cli_options import AgentOption, Format, FormatOption
 
 if TYPE_CHECKING:
     from safeai_git.cli_evidence import Door
@@ -42,6 +43,31 @@ def register_agents(app: typer.Typer, door: Door) -> None:
 
         session = door.session(Format.text)
         door.end(session, lambda: agents.uninstall(session, agent, user=user))
+
+    @app.command()
+    def split(
+        revision: Annotated[
+            str,
+            typer.Argument(
+                metavar="[REV]", help="A commit, or BASE..HEAD as one change (default: what is staged)."
+            ),
+        ] = "",
+        output: Annotated[
+            Path | None,
+            typer.Option("--output", metavar="FOLDER", help="Write the patches here.", readable=False),
+        ] = None,
+        agent: AgentOption = "",
+        output_format: FormatOption = Format.text,
+    ) -> None:
+        """Propose how to split a refused change: a patch that is allowed, and one with the rest.
+
+        The first part is judged anew. 'git am --keep-cr' and 'git apply --index' take both, one after the other.
+        """
+        from safeai_git.commands import split as command
+
+        session = door.session(output_format)
+        request = command.Request(revision, output, agent)
+        door.end(session, lambda: command.split_change(session, request))
 
     @agent_app.command("hook")
     def hook_(agent: AgentArgument) -> None:

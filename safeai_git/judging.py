@@ -127,6 +127,10 @@ class Judge:
         proposal = self._facts().edited(edits)
         return self._judge(proposal, self.trust.at(proposal.base_commit), replay_expected=False)
 
+    def judge(self, proposal: Proposal) -> Judgement:
+        """Judge a change that was read elsewhere, by the policy of its base; nothing is replayed for it."""
+        return self._judge(proposal, self.trust.at(proposal.base_commit), replay_expected=False)
+
     def _facts(self) -> FactReader:
         return FactReader(self.repository, catalogue(), self._origin, check=self._check)
 

@@ -102,6 +102,10 @@ class FactReader:
         more = [] if found.complete else self._governance(old, new)
         return [change.path for change in (*found.changes, *more)]
 
+    def between(self, kind: Kind, base_tree: str, tree: str, like: Proposal) -> Proposal:
+        """The change from one tree to another, by whoever made another change, and on the same commit."""
+        return self._between(kind, base_tree, tree, like.attribution, base_commit=like.base_commit)
+
     def _governance(self, old: str, new: str) -> list[Change]:
         """What differs of the files that are protected in any change, however much else does (decision 6)."""
         return self.comparer.compare(

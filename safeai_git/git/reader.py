@@ -18,6 +18,7 @@ from safeai_git.git.changes import EMPTY_TREE
 from safeai_git.git.facts import FactReader, Origin
 from safeai_git.git.history import commits_between, merge_bases, merged_tree, recomputed_merge
 from safeai_git.git.libgit2 import Libgit2Store
+from safeai_git.git.patches import make_scratch
 from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
@@ -155,16 +156,7 @@ def _identity(who: Identity | None) -> tuple[str, str] | None:
 
 
 def _apply(repository: Repository, patch: bytes, base_tree: str, scratch: Path) -> str:
-    for folder in ("objects/info", "objects/pack", "refs"):
-        (scratch / folder).mkdir(parents=True)
-    (scratch / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
-    extension = "[extensions]\n\tobjectFormat = sha256\n" if repository.object_format == "sha256" else ""
-    version = 1 if extension else 0
-    (scratch / "config").write_text(
-        f"[core]\n\trepositoryformatversion = {version}\n\tbare = true\n{extension}", encoding="ascii"
-    )
-    borrowed = [repository.object_directory, *repository._borrowed()]  # noqa: SLF001
-    (scratch / "objects/info/alternates").write_bytes(b"".join(os.fsencode(one) + b"\n" for one in borrowed))
+    make_scratch(repository, scratch)
     unpacked = sum(int(size) for size in _BINARY.findall(patch))
     if unpacked > _LARGEST_UNPACKED:
         raise RepositoryError(

@@ -6,7 +6,10 @@ What is written for that stays in memory; the repository gets no object of an ed
 from __future__ import annotations
 
 import hashlib
+import zlib
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 from safeai_git.core.objects import TreeEntry, format_tree, parse_tree, tree_order
@@ -49,6 +52,13 @@ class MemoryStore:
         self._own[name] = kind, data
         return name
 
+    def keep_in(self, folder: Path) -> None:
+        """Write what is kept in memory as loose objects into an object folder."""
+        for name, (kind, data) in self._own.items():
+            place = folder / name[:2] / name[2:]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(zlib.compress(f"{kind} {len(data)}\0".encode("ascii") + data))
+
     def close(self) -> None:
         """See `ObjectStore.close`."""
         self._below.close()
@@ -83,20 +93,43 @@ def with_file(store: ObjectStore, tree: str, path: bytes, content: bytes | None)
     Returns:
         The tree's name; `EMPTY_TREE` for one without entries.
     """
+
+    def entry(old: TreeEntry | None, name: bytes) -> TreeEntry | None:
+        if content is None:
+            return None
+        kept = old is not None and old.mode & 0o170000 == 0o100000
+        mode = old.raw_mode if old is not None and kept else b"100644"
+        return TreeEntry(mode, name, bytes.fromhex(store.write("blob", content)))
+
+    return _with_entry(store, tree, path, entry)
+
+
+def with_side(store: ObjectStore, tree: str, path: bytes, mode: int, name: str) -> str:
+    """The tree that has the object `name` at `path` with a mode; with mode 0 it has nothing there. See `with_file`."""
+
+    def entry(old: TreeEntry | None, last: bytes) -> TreeEntry | None:  # noqa: ARG001 - as `with_file` needs it
+        return TreeEntry(b"%o" % mode, last, bytes.fromhex(name)) if mode else None
+
+    return _with_entry(store, tree, path, entry)
+
+
+def _with_entry(
+    store: ObjectStore,
+    tree: str,
+    path: bytes,
+    entry: Callable[[TreeEntry | None, bytes], TreeEntry | None],
+) -> str:
     first, _, rest = path.partition(b"/")
     there = [] if tree == EMPTY_TREE else parse_tree(read_tree(store, tree), store.hash_size)
     old = next((one for one in there if one.name == first), None)
-    mode, name = b"40000", ""
     if rest:
-        below = old.id if old is not None and old.is_tree else EMPTY_TREE
-        if content is None and below == EMPTY_TREE:
+        below = _with_entry(store, old.id if old is not None and old.is_tree else EMPTY_TREE, rest, entry)
+        new = TreeEntry(b"40000", first, bytes.fromhex(below)) if below else None
+        if new is None and old is not None and not old.is_tree:
             return tree
-        name = with_file(store, below, rest, content)
-    elif content is not None:
-        kept = old is not None and not old.is_tree and old.mode & 0o170000 == 0o100000
-        mode = old.raw_mode if old is not None and kept else b"100644"
-        name = store.write("blob", content)
+    else:
+        new = entry(old, first)
     entries = [one for one in there if one.name != first]
-    if name:
-        entries = sorted([*entries, TreeEntry(mode, first, bytes.fromhex(name))], key=tree_order)
+    if new is not None:
+        entries = sorted([*entries, new], key=tree_order)
     return store.write("tree", format_tree(entries)) if entries else EMPTY_TREE
