@@ -8,8 +8,8 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
-from safeai_git.commands.check import endpoints
 from safeai_git.commands.session import Session
+from safeai_git.commands.trust_root import endpoints
 from safeai_git.core.display import count, display, safe_text
 from safeai_git.core.errors import StorageError, WrongUse
 from safeai_git.core.objects import Commit
