@@ -203,6 +203,14 @@ def audit_verify(
         bool,
         typer.Option("--require-anchor", help="End with 1 where no checkpoint from outside vouches for it."),
     ] = False,
+    witness_policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--witness-policy",
+            metavar="FILE",
+            help="End with 1 where no checkpoint that this C2SP policy's witnesses cosigned vouches for it.",
+        ),
+    ] = None,
     as_json: LOG_JSON = False,
 ) -> None:
     """Check chain, tree, signatures and anchors (also: audit --verify). Ends with 0, or 2 tampered, 3 torn, 4 unreadable."""
@@ -210,7 +218,14 @@ def audit_verify(
 
     log = file or data_directory / "audit.log"
     raise typer.Exit(
-        audit.verify(log, key or [], anchor or [], require_anchor=require_anchor, as_data=as_json)
+        audit.verify(
+            log,
+            key or [],
+            anchor or [],
+            require_anchor=require_anchor,
+            as_data=as_json,
+            witnesses=witness_policy,
+        )
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,8 @@ from safeai_git.core.log.chain import Chain, Line, holds_valid_commit, is_commit
 from safeai_git.core.log.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint
 from safeai_git.core.log.entry import Entry, taken_apart
 from safeai_git.core.log.ids import Ids
-from safeai_git.core.log.note import ED25519, Note, NoteKey
+from safeai_git.core.log.note import COSIGNATURE, ED25519, Note, NoteKey
+from safeai_git.core.log.policy import WitnessPolicy
 from safeai_git.core.publickey import PublicKey, parse_openssh
 from safeai_git.keys.ed25519 import verify
 
@@ -88,6 +89,7 @@ class Report:
         checked: Signatures of envelopes that were checked.
         unknown: Signatures by keys that the log does not name.
         anchors: The anchors that the file agrees with: source, size, whether from outside.
+        witnessed: Up to where witnesses vouch for the file, by the policy that was given; ``None`` where none was.
         state: ``torn`` means that the end looks like the middle of a write.
         faults: Why it is not consistent.
     """
@@ -104,6 +106,7 @@ class Report:
     state: State = "consistent"
     faults: list[Fault] = field(default_factory=list)
     checkpoint: OpenedCheckpoint | None = None
+    witnessed: int | None = None
 
     @property
     def anchored(self) -> int:
@@ -138,6 +141,7 @@ def verify_file(
     *,
     keys: Sequence[NoteKey | PublicKey] = (),
     anchors: Sequence[Anchor] = (),
+    witnesses: WitnessPolicy | None = None,
     progress: Progress | None = None,
     sink: Sink | None = None,
 ) -> Report:
@@ -147,6 +151,7 @@ def verify_file(
         path: The file.
         keys: The log's keys, from a source that is trusted; without any, the log's own word is taken and said to be that.
         anchors: Checkpoints that the file must agree with.
+        witnesses: An anchor that they cosigned, by this policy, is from outside wherever it lies.
         progress: Told now and then.
         sink: Given each entry that holds so far.
 
@@ -166,9 +171,19 @@ def verify_file(
     origin = min(named) if named else origin
     trusted = tuple(note_keys) + tuple(NoteKey(origin, ED25519, key.raw) for key in bare if origin)
     report = Report(origin, trusted or claimed, not trusted)
-    held = _open_anchors(report, anchors)
+    held = _open_anchors(report, anchors, witnesses)
     _Reading(path, report, held, sink).run(progress)
+    if witnesses is not None:
+        agreed = {(source, size) for source, size, _ in report.anchors}
+        cosigned = [one for anchor, one in held if (anchor.source, one.checkpoint.size) in agreed]
+        sizes = [one.checkpoint.size for one in cosigned if _is_cosigned(one, witnesses)]
+        report.witnessed = max(sizes, default=0)
     return report
+
+
+def _is_cosigned(opened: OpenedCheckpoint, witnesses: WitnessPolicy) -> bool:
+    cosigners = [key for key in opened.signers if key.algorithm == COSIGNATURE]
+    return bool(cosigners) and witnesses.is_met_by(cosigners)
 
 
 def _origin(anchor: Anchor) -> str:
@@ -178,11 +193,16 @@ def _origin(anchor: Anchor) -> str:
         raise FormatError(f"{anchor.source} is no checkpoint: {error.message}") from None
 
 
-def _open_anchors(report: Report, anchors: Sequence[Anchor]) -> list[tuple[Anchor, OpenedCheckpoint]]:
+def _open_anchors(
+    report: Report, anchors: Sequence[Anchor], witnesses: WitnessPolicy | None
+) -> list[tuple[Anchor, OpenedCheckpoint]]:
     held = []
+    known = (*report.keys, *(witnesses.witness_keys() if witnesses else ()))
     for anchor in anchors:
         try:
-            held.append((anchor, open_checkpoint(anchor.note, report.origin, report.keys, verify)))
+            opened = open_checkpoint(anchor.note, report.origin, known, verify)
+            cosigned = witnesses is not None and _is_cosigned(opened, witnesses)
+            held.append((replace(anchor, outside=anchor.outside or cosigned), opened))
         except LogProofInvalid as error:
             if not report.keys_claimed:
                 raise FormatError(f"{anchor.source} does not fit this log's key: {error.message}") from None
@@ -381,6 +401,7 @@ def summary(report: Report) -> dict[str, object]:
         "signatures_checked": report.checked,
         "signatures_unknown": report.unknown,
         "anchored": report.anchored,
+        "witnessed": report.witnessed,
         "anchors": [
             {"source": source, "size": size, "outside": outside} for source, size, outside in report.anchors
         ],

@@ -61,6 +61,7 @@ def exchange(
     *,
     seconds: float,
     context: ssl.SSLContext | None = None,
+    most: int = LARGEST_ANSWER,
 ) -> Answer:
     """Send one request and read the whole answer.
 
@@ -71,12 +72,42 @@ def exchange(
         headers: What else to say.
         seconds: What the exchange may take, from the name's look-up to the last byte.
         context: For https; ``None`` for the system's authorities.
+        most: Bytes that the answer may have.
 
     Raises:
         OSError: There is no answer, or not in time (`TimeoutError`); the text is fit for a terminal.
-        FormatError: What came back is no HTTP, or longer than `LARGEST_ANSWER`.
+        FormatError: What came back is no HTTP, or longer than that.
     """
-    return in_time(lambda: _exchange(method, url, body, headers, seconds, context), seconds)
+    return in_time(
+        lambda: exchange_here(method, url, body, headers, seconds=seconds, context=context, most=most),
+        seconds,
+    )
+
+
+def exchange_here(
+    method: str,
+    url: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    *,
+    seconds: float,
+    context: ssl.SSLContext | None = None,
+    most: int = LARGEST_ANSWER,
+) -> Answer:
+    """As `exchange`, in the caller's own thread: a head that comes a byte at a time can hold it far longer than `seconds`."""
+    request = urllib.request.Request(url, body, dict(headers), method=method)  # noqa: S310 - `may_have_a_token`
+    until = time.monotonic() + seconds
+    try:
+        try:
+            with _opener(url, context).open(request, timeout=seconds) as answer:
+                return Answer(answer.status, _read(answer, until, most))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, _read(error, until, most))
+    except OSError as error:
+        raise OSError(safe_text(str(getattr(error, "reason", None) or error)[:200])) from None
+    except (http.client.HTTPException, ValueError) as error:
+        raise FormatError(f"what came back is no HTTP: {safe_text(str(error)[:200])}") from None
 
 
 def in_time(work: Callable[[], Result], seconds: float) -> Result:
@@ -125,29 +156,6 @@ def tls(authorities: str = "", certificate: tuple[str, str] | None = None) -> ss
     return context
 
 
-def _exchange(
-    method: str,
-    url: str,
-    body: bytes | None,
-    headers: Mapping[str, str],
-    seconds: float,
-    context: ssl.SSLContext | None,
-) -> Answer:
-    request = urllib.request.Request(url, body, dict(headers), method=method)  # noqa: S310 - `may_have_a_token`
-    until = time.monotonic() + seconds
-    try:
-        try:
-            with _opener(url, context).open(request, timeout=seconds) as answer:
-                return Answer(answer.status, _read(answer, until))
-        except urllib.error.HTTPError as error:
-            with error:
-                return Answer(error.code, _read(error, until))
-    except OSError as error:
-        raise OSError(safe_text(str(getattr(error, "reason", None) or error)[:200])) from None
-    except (http.client.HTTPException, ValueError) as error:
-        raise FormatError(f"what came back is no HTTP: {safe_text(str(error)[:200])}") from None
-
-
 def _opener(url: str, context: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
     handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
     if urlsplit(url).hostname in _LOOPBACK:
@@ -157,12 +165,12 @@ def _opener(url: str, context: ssl.SSLContext | None) -> urllib.request.OpenerDi
     return urllib.request.build_opener(*handlers)
 
 
-def _read(answer: Any, until: float) -> bytes:
+def _read(answer: Any, until: float, most: int) -> bytes:
     parts, size = [], 0
     while chunk := answer.read1(65_536) if hasattr(answer, "read1") else answer.read(65_536):
         size += len(chunk)
-        if size > LARGEST_ANSWER:
-            raise FormatError(f"the answer is longer than {LARGEST_ANSWER:,} bytes")
+        if size > most:
+            raise FormatError(f"the answer is longer than {most:,} bytes")
         if time.monotonic() > until:
             raise TimeoutError("the answer took too long")
         parts.append(chunk)

@@ -1,6 +1,6 @@
 """``safeai audit``: verify a log, look at it, prove out of it. Works on any copy, with no server.
 
-Exit codes of ``--verify``: 0 consistent, 1 not anchored though that was required, 2 tampered or forked, 3 only its end
+Exit codes of ``--verify``: 0 consistent, 1 not anchored or witnessed though that was required, 2 tampered or forked, 3 only its end
 is torn, 4 it cannot be read.
 """
 
@@ -21,6 +21,7 @@ from safeai_git.core.errors import FormatError, LogProofInvalid, SafeAIError, St
 from safeai_git.core.log import base64
 from safeai_git.core.log.entry import Entry
 from safeai_git.core.log.note import MAX_BYTES, NoteKey
+from safeai_git.core.log.policy import NONE, WitnessPolicy, parse_policy
 from safeai_git.core.publickey import PublicKey, parse_openssh
 from safeai_git.files import read_bounded, sync_folder, write_atomically
 from safeai_git.report.style import for_terminal
@@ -63,7 +64,7 @@ def _public(path: Path) -> PublicKey:
 
 
 def anchors_of(log: Path, named: Sequence[Path]) -> list[Anchor]:
-    """The checkpoints to hold the log against: those that were named, and the one beside it.
+    """The checkpoints to hold the log against: those that were named, and those beside it.
 
     Raises:
         StorageError: One that was named cannot be read.
@@ -74,10 +75,24 @@ def anchors_of(log: Path, named: Sequence[Path]) -> list[Anchor]:
             anchors.append(Anchor(str(path), read_bounded(path, MAX_BYTES)))
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror or error}") from error
-    beside = log.parent / "audit.head"
-    if beside.exists() and beside not in named:
-        anchors.append(Anchor(str(beside), read_bounded(beside, MAX_BYTES), outside=False))
-    return anchors
+    beside = (log.parent / "audit.head", log.parent / "witnessed" / "quorum.checkpoint")
+    found = [path for path in beside if path.exists() and path not in named]
+    return anchors + [Anchor(str(path), read_bounded(path, MAX_BYTES), outside=False) for path in found]
+
+
+def witness_policy(path: Path) -> WitnessPolicy:
+    """The witnesses that somebody trusts.
+
+    Raises:
+        WrongUse: The file cannot be read, or is no witness policy that asks for anybody.
+    """
+    try:
+        policy = parse_policy(read_bounded(path, MAX_BYTES), str(path))
+    except (OSError, FormatError) as error:
+        raise WrongUse(f"--witness-policy {safe_text(str(path))}: {error}") from None
+    if policy.quorum == NONE:
+        raise WrongUse(f"--witness-policy {safe_text(str(path))} asks for no witness: its quorum is 'none'")
+    return policy
 
 
 def progress_bar() -> Progress | None:
@@ -101,13 +116,16 @@ def verify(
     *,
     require_anchor: bool,
     as_data: bool,
+    witnesses: Path | None = None,
 ) -> int:
     """Verify a log and say what was found."""
+    policy = None if witnesses is None else witness_policy(witnesses)
     try:
         report = verify_file(
             log,
             keys=log_keys(log, named_keys),
             anchors=anchors_of(log, named_anchors),
+            witnesses=policy,
             progress=progress_bar(),
         )
     except SafeAIError as error:
@@ -117,6 +135,8 @@ def verify(
         return UNREADABLE
     code = {"consistent": CONSISTENT, "torn": TORN, "tampered": TAMPERED}[report.state]
     if code == CONSISTENT and require_anchor and (report.keys_claimed or not report.anchored):
+        code = UNANCHORED
+    if code == CONSISTENT and report.witnessed == 0:
         code = UNANCHORED
     if as_data:
         print(as_json(report))
@@ -153,6 +173,12 @@ def _tell(log: Path, report: Report, code: int) -> None:
     for source, size, outside in report.anchors:
         where = "" if outside else ", which lies beside the log and so proves little"
         say(f"Anchored to {count(size, 'entry', 'entries')} by {safe_text(source)}{where}.")
+    if report.witnessed:
+        say(f"Witnessed to {count(report.witnessed, 'entry', 'entries')} by the quorum of the policy.")
+    elif report.witnessed == 0:
+        say(
+            "No checkpoint that the quorum of the witness policy cosigned agrees with it (--anchor names one)."
+        )
     if report.keys_claimed:
         say("The key is the log's own word: name the one that you trust with --key.")
     if not report.anchored:

@@ -100,6 +100,12 @@ class Metrics:
             ["status"],
             registry=self.registry,
         )
+        self.witness_answers = Counter(
+            "safeai_witness_requests",
+            "What came of asking a witness of the policy: cosigned, unreachable, refused, wrong or ahead.",
+            ["witness", "result"],
+            registry=self.registry,
+        )
         self.sandbox_runs.labels("0")
         for status in STATUSES:
             self.unverified.labels(status)  # an alert sees the first only where it stood at nought before
@@ -114,6 +120,10 @@ class Metrics:
         self.append_seconds.observe(seconds)
         if isinstance(error, KeyUnusable):
             self.signing_failures.inc()
+
+    def witness(self, name: str, result: str) -> None:
+        """Count what came of asking a witness; both are of closed lists, the policy's and `RESULTS`."""
+        self.witness_answers.labels(name, result).inc()
 
     def blocked(self, rule: str) -> None:
         """Count a verdict that denies."""
@@ -158,6 +168,12 @@ class Metrics:
             "When this process first saw the newest checkpoint, in Unix time.",
             since,
         )
+        if governor.witnesses is not None:
+            yield _gauge(
+                "safeai_log_witnessed_size",
+                "Entries under the newest checkpoint that the witnesses' quorum has cosigned.",
+                governor.witnesses.size,
+            )
         yield _gauge("safeai_data_free_bytes", "Free space in the data folder.", governor.free_bytes())
 
     def _newest(self, note: bytes | None) -> tuple[int, float]:

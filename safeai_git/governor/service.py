@@ -13,14 +13,16 @@ from pathlib import Path
 from safeai_git.audit import claims
 from safeai_git.core.errors import FormatError, KeyUnusable, StorageError, WrongUse
 from safeai_git.core.log.note import ED25519, NoteKey
-from safeai_git.governor.audit_log import AuditLog
+from safeai_git.core.log.policy import WitnessPolicy
+from safeai_git.governor.audit_log import AuditLog, Receipt
 from safeai_git.governor.auth.authenticator import Authenticator, build
 from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.metrics import Metrics
 from safeai_git.governor.open_log import open_file_log, start_log
 from safeai_git.governor.services import Services
 from safeai_git.governor.settings import Settings
-from safeai_git.governor.stores.port import LogFailed
+from safeai_git.governor.stores.port import LogFailed, covered
+from safeai_git.governor.witnesses import FOLDER, Witnesses, read_witness_policy
 from safeai_git.keys.port import Signer
 from safeai_git.keys.signer import is_reference, load_signer, open_signer
 
@@ -40,6 +42,7 @@ class Governor:
         services: What rests on it: keys, policy, kill switches, search, decisions.
         authenticator: Who asks.
         metrics: What is counted.
+        witnesses: Who cosigns the log's checkpoints; ``None`` where nobody is asked.
     """
 
     settings: Settings
@@ -49,6 +52,7 @@ class Governor:
     services: Services
     authenticator: Authenticator
     metrics: Metrics
+    witnesses: Witnesses | None = None
 
     @property
     def verifier(self) -> str:
@@ -65,6 +69,25 @@ class Governor:
             return f"less than {LEAST_FREE:,} bytes are free in the data folder"
         return ""
 
+    def checkpoint(self) -> bytes | None:
+        """The newest checkpoint that may be shown, with the cosignatures that it has."""
+        return self.witnesses.newest() if self.witnesses else self.log.store.published
+
+    def settled(self) -> bytes | None:
+        """The checkpoint for readers of tiles: a cosigned one as long as the witnesses keep up."""
+        return self.witnesses.settled() if self.witnesses else self.log.store.published
+
+    def receipt(self, index: int) -> Receipt:
+        """A receipt for an entry, under a cosigned checkpoint where one covers it.
+
+        Raises:
+            LookupError: No checkpoint that may be shown covers the entry.
+        """
+        if index >= covered(self.checkpoint()):
+            raise LookupError(f"no checkpoint covers an entry {index}")
+        found = self.log.receipt(index)
+        return self.witnesses.receipt(found) if self.witnesses else found
+
     def free_bytes(self) -> int:
         """Free space where the log and the index lie."""
         found = os.statvfs(self.settings.data_dir)
@@ -77,6 +100,8 @@ class Governor:
             StorageError: The newest checkpoint could not be kept in its second place.
         """
         self.services.close()
+        if self.witnesses:
+            self.witnesses.close()
         self.log.close()
 
 
@@ -99,14 +124,34 @@ def open_governor(settings: Settings, *, on_failure: Callable[[LogFailed], None]
     origin = settings.log_origin or _origin(settings, signer)
     metrics = Metrics()
     with ExitStack() as opened:
-        log = _open_log(settings, LogSigner(origin, [signer]), metrics, on_failure)
+        log_signer = LogSigner(origin, [signer])
+        policy = _witness_policy(settings, log_signer)
+        log = _open_log(settings, log_signer, metrics, on_failure)
         opened.callback(log.close)
         services = Services.open(log, settings, origin=origin, signer=signer)
         opened.callback(services.close)
-        governor = Governor(settings, origin, signer, log, services, authenticator, metrics)
+        witnesses = None
+        if policy is not None:
+            witnesses = Witnesses(
+                log,
+                origin,
+                log_signer.keys,
+                policy,
+                settings.data_dir / FOLDER,
+                required=settings.witness_required,
+                count=metrics.witness,
+            )
+            witnesses.start()
+        governor = Governor(settings, origin, signer, log, services, authenticator, metrics, witnesses)
         metrics.watch(governor)
         opened.pop_all()
     return governor
+
+
+def _witness_policy(settings: Settings, signer: LogSigner) -> WitnessPolicy | None:
+    if settings.witness_policy is None:
+        return None
+    return read_witness_policy(settings.witness_policy, signer.keys, required=settings.witness_required)
 
 
 def _signer(settings: Settings) -> Signer:

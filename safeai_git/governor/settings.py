@@ -153,9 +153,16 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "SAFEAI_WITNESS_POLICY",
         "witness_policy",
-        "Kept for the C2SP witness policy. Witnesses are not asked yet, so setting it stops the start.",
+        "C2SP witness policy: whom to have the log's checkpoints cosigned by.",
         "",
         _path,
+    ),
+    Variable(
+        "SAFEAI_WITNESS_REQUIRED",
+        "witness_required",
+        "'on': nothing is published and no verdict acknowledged before the policy's quorum has cosigned.",
+        "off",
+        _switch,
     ),
     Variable(
         "SAFEAI_JWT_ALGORITHM",
@@ -298,6 +305,7 @@ class Settings:
     log_origin: str
     database_url: str
     witness_policy: Path | None
+    witness_required: bool
     jwt_algorithm: str
     jwt_secret: str
     jwt_public_key: str
@@ -390,11 +398,8 @@ def _refuse_contradictions(settings: Settings) -> None:
         raise WrongUse(
             "SAFEAI_TLS_CLIENT_CA needs SAFEAI_TLS_CERT: clients are asked for theirs by our own TLS"
         )
-    if settings.witness_policy is not None:
-        raise WrongUse(
-            "SAFEAI_WITNESS_POLICY is set, and this version asks no witnesses",
-            hint="leave it unset; 'safeai witness' signs for other logs",
-        )
+    if settings.witness_required and settings.witness_policy is None:
+        raise WrongUse("SAFEAI_WITNESS_REQUIRED needs SAFEAI_WITNESS_POLICY, which names the witnesses")
     if settings.jwt_public_key and settings.jwt_jwks_url:
         raise WrongUse(
             "SAFEAI_JWT_PUBLIC_KEY and SAFEAI_JWT_JWKS_URL are both set: keep the one that you mean"

@@ -26,7 +26,7 @@ POLICY = (
 
 def page(governor: Governor) -> str:
     """The page as HTML. It names no repository and nobody: whoever reaches the port can read it."""
-    note = governor.log.store.published or b""
+    note = governor.checkpoint() or b""
     size = covered(note)
     why = governor.not_ready()
     state = f'<span class="bad">not ready: {_text(why)}</span>' if why else '<span class="ok">ready</span>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -15,8 +16,10 @@ from safeai_git.governor.http import shapes
 from safeai_git.governor.http.bodies import content_type, json_answer, name_of
 from safeai_git.governor.http.callers import Caller, Served, need
 from safeai_git.governor.http.problems import responses
+from safeai_git.governor.http.submitter import WITNESS_SECONDS, too_few_witnesses
 from safeai_git.governor.problem import Problem
 from safeai_git.governor.service import Governor
+from safeai_git.governor.witnesses import Witnesses
 
 router = APIRouter(tags=["decisions"])
 
@@ -73,7 +76,17 @@ def _decide(governor: Governor, question: Question, bundle: bytes) -> dict[str, 
     except Busy as error:
         raise Problem("unavailable", error.message, error.hint) from None
     _count(governor, answer)
-    return answer.data()
+    return _witnessed(governor.witnesses, answer).data()
+
+
+def _witnessed(witnesses: Witnesses | None, answer: Answer) -> Answer:
+    """The answer; where witnesses are required, under what they cosigned."""
+    if witnesses is None or not witnesses.required:
+        return answer
+    if not witnesses.wait(answer.receipt.index + 1, WITNESS_SECONDS):  # the last of its entries
+        raise too_few_witnesses()
+    signed = tuple(replace(one, receipt=witnesses.receipt(one.receipt)) for one in answer.signed)
+    return replace(answer, signed=signed, receipt=witnesses.receipt(answer.receipt))
 
 
 _BUNDLE_HINT = "the bundle has to hold both commits with their trees, and everything between them"

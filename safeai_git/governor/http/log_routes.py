@@ -28,15 +28,14 @@ TEXT = "text/plain; charset=utf-8"
 router = APIRouter(tags=["log"])
 
 
-def _checkpoint(governor: Governor) -> Response:
-    note = governor.log.store.published
+def _checkpoint(note: bytes | None) -> Response:
     if note is None:
-        raise Problem("unavailable", "the log has no checkpoint yet")
+        raise Problem("unavailable", "the log has no checkpoint yet that may be shown")
     return Response(note, media_type=TEXT, headers={"Cache-Control": "public, max-age=1"})
 
 
 def _size(governor: Governor) -> int:
-    return covered(governor.log.store.published)
+    return covered(governor.checkpoint())
 
 
 @router.get(
@@ -50,13 +49,13 @@ def _size(governor: Governor) -> int:
 )
 async def checkpoint(governor: Served) -> Response:
     """Public: it says how large the log is and what its root is, and nothing of what stands in it."""
-    return _checkpoint(governor)
+    return _checkpoint(governor.checkpoint())
 
 
 @router.get("/log/checkpoint", include_in_schema=False)
 async def tiles_checkpoint(governor: Served) -> Response:
-    """The same, where readers of tiles look for it."""
-    return _checkpoint(governor)
+    """The same, where readers of tiles look for it; a cosigned one, as long as the witnesses keep up."""
+    return _checkpoint(governor.settled())
 
 
 @router.get(
@@ -123,7 +122,7 @@ async def entry(
     if index >= _size(governor):
         raise Problem("not-found", f"the log has no entry {index} under its newest checkpoint")
     if receipt:
-        found = await asyncio.to_thread(lambda: governor.log.receipt(index).proof().format())
+        found = await asyncio.to_thread(lambda: governor.receipt(index).proof().format())
         return Response(found, media_type=TEXT)
     line = await asyncio.to_thread(governor.log.store.entry, index)
     return Response(line, media_type="application/json", headers={"Cache-Control": FOREVER})

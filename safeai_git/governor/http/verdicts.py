@@ -16,7 +16,7 @@ from safeai_git.governor.http import examples
 from safeai_git.governor.http.callers import Caller, Served, need
 from safeai_git.governor.http.guard import request_id
 from safeai_git.governor.http.problems import responses
-from safeai_git.governor.http.submitter import Submitter
+from safeai_git.governor.http.submitter import Submitter, witnessed
 from safeai_git.governor.ingest import Taken, check, read, split
 from safeai_git.governor.problem import Problem
 from safeai_git.governor.records import FRESH_SECONDS
@@ -70,8 +70,12 @@ async def submit(request: Request, principal: Caller, governor: Served) -> Respo
         checked = await asyncio.to_thread(_check, raws, principal, governor)
     submitter: Submitter = request.app.state.submitter
     good = [one for one in checked if isinstance(one, Taken)]
-    results = iter(await submitter.submit([one.draft for one in good]) if good else ())
-    answers = [one if isinstance(one, Problem) else _answer(governor, one, next(results)) for one in checked]
+    placed = await submitter.submit([one.draft for one in good]) if good else ()
+    for taken, result in zip(good, placed, strict=True):
+        if isinstance(result, Receipt) and not result.repeated:
+            _count(governor, taken)
+    results = iter(await witnessed(governor.witnesses, placed))
+    answers = [one if isinstance(one, Problem) else _answer(one, next(results)) for one in checked]
     if many:
         name = request_id(request.scope)
         told = [_in_list(one, raw, name) for one, raw in zip(answers, raws, strict=True)]
@@ -92,15 +96,13 @@ def _check(raws: list[msgspec.Raw], principal: Principal, governor: Governor) ->
     return found
 
 
-def _answer(governor: Governor, taken: Taken, result: Result) -> dict[str, Any] | Problem:
+def _answer(taken: Taken, result: Result) -> dict[str, Any] | Problem:
     if isinstance(result, Barred):
         return Problem(
             "unknown-key", f"the key was revoked by entry {result.index} of the log, before this arrived"
         )
     if isinstance(result, Conflict):
         return Problem("conflict", f"entry {result.index} of the log has this id and another body")
-    if not result.repeated:
-        _count(governor, taken)
     return {
         "digest": taken.envelope.digest,
         "index": result.index,
@@ -163,6 +165,6 @@ def _receipt_of(governor: Governor, key: str) -> str:
     if index is None:
         raise Problem("not-found", "no such envelope is on the log")
     try:
-        return _proof(governor.log.receipt(index))
+        return _proof(governor.receipt(index))
     except LookupError:
         raise Problem("unavailable", "it is on the log, and no checkpoint covers it yet") from None
