@@ -69,6 +69,25 @@ def register_agents(app: typer.Typer, door: Door) -> None:
         request = command.Request(revision, output, agent)
         door.end(session, lambda: command.split_change(session, request))
 
+    @app.command()
+    def mcp() -> None:
+        """Serve the Model Context Protocol on standard input and output: check, explain, scope, status.
+
+        Needs the extra: pip install 'safeai-git[mcp]'.
+        """
+        from safeai_git.core.errors import WrongUse
+
+        try:
+            from safeai_git.commands import mcp_server
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "mcp":
+                raise
+            raise WrongUse(
+                "the SDK of the Model Context Protocol is not installed",
+                hint="pip install 'safeai-git[mcp]'",
+            ) from error
+        door.end(door.session(Format.json), mcp_server.serve)
+
     @agent_app.command("hook")
     def hook_(agent: AgentArgument) -> None:
         """What the agent calls: reads the tool call on standard input, answers in its protocol; 2 stops the agent."""

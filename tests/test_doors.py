@@ -39,6 +39,7 @@ DOORS = {
     "rfc8785": ("core/canonical.py",),
     "cryptography": ("keys/",),
     "boto3": ("keys/awskms.py",),
+    "mcp": ("commands/mcp_server.py",),
     "botocore": ("keys/awskms.py",),
     "bcrypt": (),
     "typer": ("cli.py", "cli_agents.py", "cli_evidence.py", "cli_options.py", "admin.py"),
