@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from conftest import AI_TRAILER, POLICY, Repo
+from test_reports import SARIF
 
 from safeai_git.commands import ci
 from safeai_git.commands.reports import Reports
@@ -112,8 +113,10 @@ class Job:
         assert re.findall(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", self.printed + self.read("summary")) == []
         for line in self.read("github").splitlines():
             assert re.match(r"::(error|warning|notice) ", line)
-        json.loads(self.read("sarif"))
-        json.loads(self.read("gitlab"))
+        SARIF.validate(json.loads(self.read("sarif")))
+        rows = json.loads(self.read("gitlab"))
+        assert {row["severity"] for row in rows} == {"blocker"}
+        assert not any(re.search(r"[\x00-\x1f\x7f\u202e]", row["description"]) for row in rows)
         ET.fromstring(self.read("junit"))
 
 

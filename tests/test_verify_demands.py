@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Repo, Result
+from conftest import POLICY, Repo, Result
 from google.protobuf import json_format
 from in_toto_attestation.v1.statement import Statement
 from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
@@ -64,6 +64,64 @@ def test_what_would_land_needs_a_verdict_of_its_own(forked: Repo) -> None:
     forked.commit("in the way", {"src/topic.py": "t = 2\n"})
     done = forked.safeai("verify", "--mergeable", "main", "--ref", "topic")
     assert (done.code, "without conflicts" in done.out) == (1, True)
+
+
+CHECKS = "checks:\n  - {name: apart, run: 'test ! -f src/main.py -o ! -f src/bad.py', paths: [src/]}\n"
+
+
+def mergeable(repo: Repo, ref: str = "topic") -> tuple[int, list[str], str]:
+    done = repo.safeai("verify", "--mergeable", "main", "--ref", ref, "--format", "json")
+    told = json.loads(done.out)["commits"]
+    return done.code, [one["status"] for one in told], told[-1]["reason"]
+
+
+def judged(repo: Repo, revisions: str, *flags: str) -> Result:
+    done = repo.safeai("check", "--range", revisions, *flags)
+    if "no isolation" in done.both or done.code == 3:
+        pytest.skip(f"no sandbox here: {done.both[-200:]}")
+    return done
+
+
+def test_what_would_land_was_replayed_where_the_policy_asks_for_it(governed: Repo) -> None:
+    """Checks that pass on the branch say nothing of what merging it gives."""
+    governed.commit("ask for a check", {".safeai/policy.yaml": POLICY + CHECKS})
+    for name in ("topic", "bad", "owing"):
+        governed.git("branch", name)
+    governed.commit("on main", {"src/main.py": "m = 1\n"}, ai=True)
+    assert judged(governed, "HEAD~1..HEAD").code == 0
+    for name in ("topic", "bad", "owing"):
+        governed.git("checkout", "-q", name)
+        governed.commit(f"on {name}", {f"src/{name}.py": "x = 1\n"}, ai=True)
+    # Judged and replayed where it stands, and nothing about the merge.
+    fork = governed.git("merge-base", "main", "topic")
+    assert judged(governed, f"{fork}..topic").code == 0
+    assert mergeable(governed)[:2] == (1, ["valid", "missing"])
+    assert judged(governed, "main..topic").code == 0
+    assert mergeable(governed)[:2] == (0, ["valid", "valid"])
+    # The merge judged, but not replayed: the check is owed.
+    assert judged(governed, f"{fork}..owing").code == 0
+    assert judged(governed, "main..owing", "--no-replay").code == 1
+    code, statuses, _ = mergeable(governed, "owing")
+    assert (code, statuses[-1]) == (1, "unapproved")
+    # The check passes on the branch and fails on the merge.
+    assert judged(governed, f"{fork}..bad").code == 0
+    assert judged(governed, "main..bad").code == 1
+    code, statuses, _ = mergeable(governed, "bad")
+    assert (code, statuses) == (1, ["valid", "denied"])
+
+
+def test_a_step_that_nobody_replayed_cannot_land_as_a_merge(governed: Repo) -> None:
+    """A range is replayed at its end: the verdict on a step inside it is none on what landing that step gives."""
+    governed.commit("ask for a check", {".safeai/policy.yaml": POLICY + CHECKS})
+    governed.git("checkout", "-q", "-b", "topic")
+    step = governed.commit("step", {"src/a.py": "a = 2\n"}, ai=True)
+    governed.commit("end", {"src/b.py": "b = 1\n"}, ai=True)
+    assert judged(governed, "main..topic").code == 0
+    assert mergeable(governed)[0] == 0
+    governed.git("branch", "half", step)
+    code, statuses, reason = mergeable(governed, "half")
+    assert (code, statuses[-1]) == (1, "invalid")
+    assert "no trusted verdict saw the check" in reason
 
 
 def test_approvals_and_signers_can_be_asked_for_beyond_the_policy(
