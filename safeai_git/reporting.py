@@ -6,6 +6,8 @@ has to be. Whatever is killed in between is done again, and logged once.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping
 
 from safeai_git.client.governor import MOST_AT_ONCE, GovernorClient, Refused, Reported
@@ -41,18 +43,25 @@ class Reporting:
         self._spool = IncidentSpool(self._private)
         self._checkpoints = checkpoints(repository, environ)
 
-    def drain(self, progress: Callable[[str], None] | None = None) -> Delivered:
+    def drain(self, progress: Callable[[str], None] | None = None, *, within: float = math.inf) -> Delivered:
         """Report everything that waits, oldest first. Another process that is at it already is left to it.
+
+        Args:
+            progress: Told after each batch.
+            within: Seconds after which no further batch is begun; the rest waits on.
 
         Raises: as `Delivery.drain` does.
         """
         done = Delivered()
+        until = time.monotonic() + within
         if not len(self._spool):
             return done
         with alone(self._private / "incidents.lock") as nobody_else:
             try:
                 waiting = list(self._spool) if nobody_else else []
                 for at in range(0, len(waiting), MOST_AT_ONCE):
+                    if time.monotonic() > until:
+                        break
                     self._report(waiting[at : at + MOST_AT_ONCE], done)
                     if progress is not None:
                         progress(f"{done.sent + done.repeated:,} incidents reported")

@@ -120,7 +120,7 @@ class Verifier:
             return [*found, root]
 
         if not root.policy.checks:  # then no commit owes one, and none has to wait for another
-            self._notes.annotated()
+            self._notes.annotated()  # read once, here, and not in every copy
             alone = frozenset[str]()
             yield from in_processes(
                 lambda part: (self._commit(name, trusts(name), alone)[0] for name in part),

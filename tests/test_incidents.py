@@ -226,3 +226,12 @@ def test_a_report_is_written_one_way() -> None:
     (one,) = Incident.of([("a" * 40, "missing")], **ONE)
     with pytest.raises(FormatError, match="not written the one way"):
         Incident.parse(one.format().replace(b",", b", ", 1))
+
+
+def test_the_same_report_by_the_same_server_is_one_entry() -> None:
+    (one,) = Incident.of([("a" * 40, "missing")], **ONE)
+    key, data = one.logged("git.example")
+    assert one.logged("git.example") == (key, data)
+    assert data == {**one.data(), "by": "git.example"}
+    assert one.logged("another")[0] != key
+    assert len({one.digest, *(other.digest for other in Incident.of([("b" * 40, "missing")], **ONE))}) == 2

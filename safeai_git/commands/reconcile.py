@@ -36,7 +36,7 @@ PROTECTED_KEY = "safeai.protectedRefs"
 FILE = "unverified.jsonl"
 LONGEST_SECONDS = 60
 REPORT_SECONDS = 5.0
-"""What one exchange with the Governor may take while the pusher waits."""
+"""What one exchange with the Governor may take while the pusher waits, and after how long no further one is begun."""
 
 _MOST_SHOWN = 50
 
@@ -125,7 +125,9 @@ def _report(session: Session, found: Sequence[_Found]) -> None:
     try:
         to = destination(session.repository, session.environ, None)
         assert to is not None
-        done = Reporting(session.repository, session.environ, to, seconds=REPORT_SECONDS).drain()
+        done = Reporting(session.repository, session.environ, to, seconds=REPORT_SECONDS).drain(
+            within=REPORT_SECONDS
+        )
     except (CouldNotDecide, WrongUse) as error:
         session.note(
             f"safeai-git: the Governor is told later ('safeai-git push' on the server): {safe_text(error.message)}"

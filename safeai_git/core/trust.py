@@ -57,8 +57,20 @@ def matches(text: str, patterns: Iterable[str]) -> bool:
     return positive
 
 
-@lru_cache(maxsize=1024)
+_LONGEST_KEPT = 512
+
+
 def _glob(text: str, pattern: str) -> bool:
+    """Match ``*`` and ``?``; what is short and asked for often is remembered."""
+    return _kept(text, pattern) if len(text) + len(pattern) <= _LONGEST_KEPT else _match(text, pattern)
+
+
+@lru_cache(maxsize=1024)
+def _kept(text: str, pattern: str) -> bool:
+    return _match(text, pattern)
+
+
+def _match(text: str, pattern: str) -> bool:
     """Match ``*`` and ``?`` in at most len(text) * len(pattern) steps, so that no pattern can stall us."""
     at = step = 0
     star = resume = -1
