@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -165,3 +168,16 @@ def test_a_file_is_taken_out_with_the_folders_that_it_leaves_empty(governed: Rep
     name = store.write("blob", b"z")
     turned = with_side(store, both, b"a/b", 0o120000, name)
     assert with_side(store, turned, b"a/b", 0, "") == with_file(store, both, b"a/b/c", None)
+
+
+def test_the_bare_library_is_the_one_of_the_package() -> None:
+    """Loaded by itself first, as in an agent's hook, then the package: both work, and count alike."""
+    code = (
+        "from safeai_git.git import xdiff; import sys; assert 'pygit2' not in sys.modules\n"
+        "first = xdiff.counts(b'a\\nb\\nc\\n', b'a\\nx\\nc\\ny')\n"
+        "import pygit2; assert pygit2.Patch is xdiff._PATCH; assert pygit2.enums.DiffOption.FORCE_TEXT == 1 << 20\n"
+        "pygit2.init_repository(sys.argv[1]); print(first)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("(3, 2, 2, 1)", "")
