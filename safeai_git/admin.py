@@ -14,6 +14,7 @@ import typer
 from safeai_git.__main__ import finish
 
 if TYPE_CHECKING:
+    from safeai_git.governor.archive import Place
     from safeai_git.governor.settings import Settings
 
 app = typer.Typer(
@@ -211,12 +212,24 @@ def audit_verify(
             help="End with 1 where no checkpoint that this C2SP policy's witnesses cosigned vouches for it.",
         ),
     ] = None,
+    archive: Annotated[
+        str,
+        typer.Option(
+            "--archive", metavar="PLACE", help="A folder or s3://BUCKET/PREFIX: FILE goes on where it ends."
+        ),
+    ] = "",
     as_json: LOG_JSON = False,
 ) -> None:
     """Check chain, tree, signatures and anchors (also: audit --verify). Ends with 0, or 2 tampered, 3 torn, 4 unreadable."""
     from safeai_git.commands import audit
 
     log = file or data_directory / "audit.log"
+    source = None
+    if archive:
+        with _extra():
+            from safeai_git.governor.archive import Archived
+
+            source = Archived(_place(archive), log if file or log.exists() else None)
     raise typer.Exit(
         audit.verify(
             log,
@@ -225,8 +238,64 @@ def audit_verify(
             require_anchor=require_anchor,
             as_data=as_json,
             witnesses=witness_policy,
+            source=source,
         )
     )
+
+
+def _place(text: str) -> Place:
+    """Where an archive is."""
+    from safeai_git.governor.archive import Folder
+
+    if not text.startswith("s3://"):
+        return Folder(Path(text))
+    from safeai_git.core.errors import StorageError
+
+    try:
+        from safeai_git.governor.archive_s3 import S3
+    except ModuleNotFoundError as error:
+        raise StorageError(
+            f"object stores need {error.name}, which is not installed", hint="install safeai-git[aws]"
+        ) from None
+    return S3(text)
+
+
+@audit_app.command("archive")
+def audit_archive(
+    place: Annotated[str, typer.Argument(metavar="PLACE", help="A folder, or s3://BUCKET/PREFIX.")],
+    file: LOG_FILE = None,
+    data_directory: DATA_DIRECTORY = Path(),
+    key: LOG_KEYS = None,
+    anchor: LOG_ANCHORS = None,
+    segment_bytes: Annotated[
+        int,
+        typer.Option(
+            "--segment-bytes", min=1, max=1 << 28, help="Size of a segment before it is compressed."
+        ),
+    ] = 16 << 20,
+    restore: Annotated[
+        Path | None,
+        typer.Option("--restore", metavar="FILE", help="The other way: write what it holds here."),
+    ] = None,
+) -> None:
+    """Bring the log's closed batches into an archive, compressed; the log itself is only read, running or not."""
+    from safeai_git.commands import audit
+
+    with _extra():
+        from safeai_git.governor import archive
+
+        where = _place(place)
+        if restore is not None:
+            typer.echo(
+                f"{archive.restore(where, restore):,} bytes in {restore}; run 'safeai audit --verify {restore}'"
+            )
+            return
+        log = file or data_directory / "audit.log"
+        keys, anchors = audit.log_keys(log, key or []), audit.anchors_of(log, anchor or [])
+        written, held = archive.archive_log(
+            log, where, keys, anchors, segment_bytes=segment_bytes, progress=audit.progress_bar()
+        )
+    typer.echo(f"{len(written):,} segments were written; the archive holds {held:,} entries")
 
 
 @audit_app.command("tail")

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, LogProofInvalid, StorageError
@@ -30,6 +30,14 @@ MOST_SUSPECTS = 10_000
 
 Progress = Callable[[int, int], None]
 """Is told how many bytes of how many are read."""
+
+
+class Source(Protocol):
+    """A log that does not lie in one file."""
+
+    def chunks(self, progress: Progress | None) -> Iterator[bytes]:
+        """Its bytes from the beginning, in pieces; each call begins anew."""
+
 
 Sink = Callable[[bytes, bytes], None]
 """Is given each entry's bytes and leaf hash, in order."""
@@ -114,7 +122,7 @@ class Report:
         return max((size for _, size, outside in self.anchors if outside), default=0)
 
 
-def claims(path: Path) -> tuple[str, tuple[NoteKey, ...]]:
+def claims(path: Path | Source) -> tuple[str, tuple[NoteKey, ...]]:
     """What a log says of itself in its first entry: its origin and its keys. Nobody vouches for it.
 
     Returns:
@@ -137,7 +145,7 @@ def claims(path: Path) -> tuple[str, tuple[NoteKey, ...]]:
 
 
 def verify_file(
-    path: Path,
+    path: Path | Source,
     *,
     keys: Sequence[NoteKey | PublicKey] = (),
     anchors: Sequence[Anchor] = (),
@@ -148,7 +156,7 @@ def verify_file(
     """Verify a log.
 
     Args:
-        path: The file.
+        path: The file, or what gives the same bytes.
         keys: The log's keys, from a source that is trusted; without any, the log's own word is taken and said to be that.
         anchors: Checkpoints that the file must agree with.
         witnesses: An anchor that they cosigned, by this policy, is from outside wherever it lies.
@@ -223,7 +231,11 @@ class _Reading:
     """One pass over a file."""
 
     def __init__(
-        self, path: Path, report: Report, anchors: list[tuple[Anchor, OpenedCheckpoint]], sink: Sink | None
+        self,
+        path: Path | Source,
+        report: Report,
+        anchors: list[tuple[Anchor, OpenedCheckpoint]],
+        sink: Sink | None,
     ) -> None:
         self._path = path
         self._report = report
@@ -362,7 +374,7 @@ class _Reading:
                 self._signers[key_id] = (self._signers[key_id][0], entry.seq)
 
 
-def entries(path: Path) -> Iterator[bytes]:
+def entries(path: Path | Source) -> Iterator[bytes]:
     """The bytes of a file's entries, one after the other, unchecked; commit lines are left out."""
     for line in lines_of(chunks(path, None)):
         if line.ended and not is_commit(line.data):
@@ -370,12 +382,15 @@ def entries(path: Path) -> Iterator[bytes]:
             yield line.data
 
 
-def chunks(path: Path, progress: Progress | None) -> Iterator[bytes]:
-    """A file's bytes, in pieces.
+def chunks(path: Path | Source, progress: Progress | None) -> Iterator[bytes]:
+    """A log's bytes, in pieces.
 
     Raises:
         StorageError: It cannot be read.
     """
+    if not isinstance(path, Path):
+        yield from path.chunks(progress)
+        return
     try:
         with path.open("rb", buffering=0) as file:
             total, done = os.fstat(file.fileno()).st_size, 0

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from safeai_git.audit import Anchor, Progress, Report, as_json, entries, verify_file
+from safeai_git.audit import Anchor, Progress, Report, Source, as_json, entries, verify_file
 from safeai_git.audit_proofs import Verified, consistency, export_tiles, prove, read
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import FormatError, LogProofInvalid, SafeAIError, StorageError, WrongUse
@@ -117,17 +117,21 @@ def verify(
     require_anchor: bool,
     as_data: bool,
     witnesses: Path | None = None,
+    source: Source | None = None,
 ) -> int:
-    """Verify a log and say what was found."""
+    """Verify a log and say what was found; with a source its bytes, where `log` names what lies beside it."""
     policy = None if witnesses is None else witness_policy(witnesses)
     try:
         report = verify_file(
-            log,
+            source or log,
             keys=log_keys(log, named_keys),
             anchors=anchors_of(log, named_anchors),
             witnesses=policy,
             progress=progress_bar(),
         )
+    except LogProofInvalid as error:  # of a source that contradicts itself before any line does
+        print(for_terminal(f"TAMPERED: {error.message}"), file=sys.stderr)
+        return TAMPERED
     except SafeAIError as error:
         if isinstance(error, WrongUse):
             raise
@@ -141,12 +145,12 @@ def verify(
     if as_data:
         print(as_json(report))
     else:
-        _tell(log, report, code)
+        _tell(str(source or log), report, code)
     return code
 
 
-def _tell(log: Path, report: Report, code: int) -> None:
-    name = safe_text(str(log))
+def _tell(log: str, report: Report, code: int) -> None:
+    name = safe_text(log)
     if code == TAMPERED:
         say(f"TAMPERED: {name} of {safe_text(report.origin)}")
         for fault in report.faults:
