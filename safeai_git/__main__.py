@@ -12,12 +12,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from types import FrameType
 from typing import TextIO
 
 from safeai_git.core.errors import SafeAIError, WrongUse
 from safeai_git.report.style import for_terminal
+
+_WAITED_FOR = (["hook", "run", "pre-commit"], ["hook", "run", "commit-msg"])
+"""They keep nothing open when they end."""
 
 ALLOWED, REFUSED, WRONG_USE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -94,7 +98,8 @@ def finish(action: Callable[[], int], program: str = "safeai-git", *, at_once: b
         # Keep the interpreter from trying once more, and complaining, when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if at_once:
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -128,7 +133,9 @@ def main() -> None:
         # A shell that asks for completions passes no arguments. With some, the variable would end the program with
         # 0 before anything is judged.
         os.environ.pop("_SAFEAI_GIT_COMPLETE", None)
-    finish(lambda: _run(arguments), at_once=arguments[:2] == ["agent", "hook"])
+    finish(
+        lambda: _run(arguments), at_once=arguments[:2] == ["agent", "hook"] or arguments[:3] in _WAITED_FOR
+    )
 
 
 def plain_replay(arguments: list[str]) -> tuple[str, bool] | None:

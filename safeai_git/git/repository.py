@@ -17,6 +17,7 @@ from pathlib import Path
 
 from safeai_git.core.errors import HistoryTooShallow, ObjectCorrupt, RepositoryError, WrongUse
 from safeai_git.git.extent import Extent
+from safeai_git.git.few_store import FewStore
 from safeai_git.git.opening import SETTINGS, answers
 from safeai_git.git.plumbing import GitFailed, run
 from safeai_git.git.store import CatFileStore, ObjectStore
@@ -75,13 +76,19 @@ class Repository:
     def store(self) -> ObjectStore:
         """The object store, opened when it is first asked for."""
         if self._store is None:
-            if self.object_format == "sha1":
-                # Loaded here: whoever brings a store of his own does without libgit2.
-                libgit2 = importlib.import_module("safeai_git.git.libgit2")
-                self._store = libgit2.Libgit2Store(self.object_directory, self._borrowed())
-            else:
+            if self.object_format != "sha1":
                 self._store = CatFileStore(self.git_directory, 32, self.environ)
+            elif self.brief:
+                self._store = FewStore(CatFileStore(self.git_directory, 20, self.environ), self._libgit2)
+            else:
+                self._store = self._libgit2()
         return self._store
+
+    def _libgit2(self) -> ObjectStore:
+        # Loaded here: whoever needs but few objects does without it.
+        libgit2 = importlib.import_module("safeai_git.git.libgit2")
+        store: ObjectStore = libgit2.Libgit2Store(self.object_directory, self._borrowed())
+        return store
 
     def close(self) -> None:
         """Give back what the store holds open."""

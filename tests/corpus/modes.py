@@ -215,6 +215,7 @@ def run_program(
             mock.patch.dict(os.environ, environ, clear=True),
             mock.patch.object(sys, "argv", ["safeai-git", *arguments]),
             mock.patch.object(sys, "stdin", source),
+            mock.patch.object(os, "_exit", sys.exit),  # it would end the tests
             redirect_stdout(printed),
             redirect_stderr(printed),
         ):
