@@ -156,8 +156,17 @@ def plain_replay(arguments: list[str]) -> tuple[str, bool] | None:
 
 def _agent_hook(arguments: list[str]) -> int:
     """An agent's own hook. Of all codes only 2 stops the agent, so whatever goes wrong has to end with 2."""
+    why = ""
 
     def asked() -> int:
+        nonlocal why
+        try:
+            return judged()
+        except SafeAIError as error:
+            why = f": {error.message}" + (f" ({error.hint})" if error.hint else "")
+            raise
+
+    def judged() -> int:
         if arguments[:2] == ["agent", "hook"] and len(arguments) == 3 and not arguments[2].startswith("-"):
             gc.disable()  # while modules are loaded everything lives: nothing is found, and looking takes its time
             from safeai_git.commands.agent_call import read_call
@@ -173,11 +182,13 @@ def _agent_hook(arguments: list[str]) -> int:
 
     if not guarded(asked):
         return ALLOWED
-    if arguments[-1:] == ["copilot-cli"]:  # it heeds the answer alone: `agents.adapters`
-        reason = "safeai-git could not decide; what it said is on standard error"
-        print('{"permissionDecision": "deny", "permissionDecisionReason": "' + reason + '"}')
-        return ALLOWED
-    return WRONG_USE
+    from safeai_git.agents.adapters import ADAPTERS
+
+    adapter = ADAPTERS.get(arguments[-1])
+    if adapter is None or adapter.heeds_code:
+        return WRONG_USE
+    print(adapter.answer("deny", f"safeai-git could not decide{why}"))
+    return ALLOWED
 
 
 def _run(arguments: list[str]) -> int:

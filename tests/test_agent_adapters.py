@@ -87,7 +87,10 @@ def test_who_cannot_ask_a_person_is_refused_what_needs_one(governed: Repo, agent
 
 
 def test_copilot_is_told_of_what_could_not_be_decided_by_its_answer(governed: Repo) -> None:
-    assert "could not decide" in refused(ask(governed, "copilot-cli", "write", path="bad\0path"))
+    assert "none that a file can have" in refused(ask(governed, "copilot-cli", "write", path="bad\0path"))
+    done = governed.safeai("agent", "hook", "copilot-cli", stdin="{")
+    assert "could not decide" in refused(done)
+    assert "is not JSON" in done.err
 
 
 def test_a_patch_of_several_files_is_one_change(governed: Repo) -> None:

@@ -325,7 +325,10 @@ def test_scope_tells_an_agent_its_limits(shared: Repo) -> None:
         "- Never change: config/keys/",
         "- This has to pass: make test (check 'tests')",
         "- Rule no-binaries (deny): no binaries, please",
-        "- Check before you commit: safeai-git check. A refusal names the rule and what to do about it.",
+        (
+            "- Check before you commit: safeai-git check. A refusal names the rule and what to do about it; "
+            "safeai-git split gives the part that is allowed."
+        ),
     ):
         assert line in done.out.splitlines()
     assert "Stay inside" not in shared.safeai(*told).out

@@ -231,7 +231,8 @@ def scope(session: Session, agent: str, *, for_agent: bool, policy: Path | None)
             session.say(f"- {safe_text(line)}")
     if for_agent:
         session.say(
-            "- Check before you commit: safeai-git check. A refusal names the rule and what to do about it."
+            "- Check before you commit: safeai-git check. A refusal names the rule and what to do about it; "
+            "safeai-git split gives the part that is allowed."
         )
         session.say(
             "- Do not change .safeai/, hooks, CI workflows or agents' instructions to get round a limit."
