@@ -7,7 +7,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from safeai_git.core.edit import Edit
@@ -73,19 +73,21 @@ def split(whole: Judgement, store: ObjectStore, judge: Callable[[str], Judgement
             )
         refused = _refused(judged)
         left = [part for part in parts if not any(edit.path in refused for edit in part)]
-        # what is said of the whole change only grows with it: the smallest edits first, as many as there may be
-        parts = left if len(left) < len(parts) else _fewer(parts)
+        if len(left) < len(parts):
+            parts = left
+            continue
+        # What is said of the whole change only grows with it: the smallest edits first, as many as there may be; and
+        # what holds for the smallest alone, such as an engaged kill switch, holds for all.
+        parts = sorted(parts, key=lambda part: (sum(edit.size for edit in part), part[0].path))
+        if judge(_tree(store, proposal, parts[:1])).decision != "allow":
+            break
+        parts = parts[: len(parts) - max(1, len(parts) // 16)]
     return Split(whole, None, proposal.base_tree, (), paths)
 
 
 def _refused(judged: Judgement) -> frozenset[bytes]:
     findings = judged.verdict.findings
     return frozenset(one.path for one in findings if one.path is not None and one.outcome > Outcome.WARN)
-
-
-def _fewer(parts: Sequence[tuple[Edit, ...]]) -> list[tuple[Edit, ...]]:
-    largest = sorted(parts, key=lambda part: (sum(edit.size for edit in part), part[0].path))
-    return largest[: len(parts) - max(1, len(parts) // 16)]
 
 
 def _together(edits: Iterable[Edit]) -> list[tuple[Edit, ...]]:

@@ -117,6 +117,14 @@ def test_what_is_allowed_and_what_is_refused_whole(governed: Repo) -> None:
     assert (governed.path / "out/0002-refused.patch").exists()
 
 
+def test_nothing_is_allowed_while_the_kill_switch_is_engaged(governed: Repo) -> None:
+    for number in range(3):
+        governed.write(f"src/f{number}.py", "x\n")
+    governed.git("add", "-A")
+    done = governed.safeai("split", "--agent", "codex", env={"SAFEAI_ENABLE": "off"})
+    assert (done.code, "allowed as it stands: 0 edits" in done.out) == (1, True), done.both
+
+
 def test_a_file_and_what_takes_its_place_stay_together() -> None:
     edits = [Edit(path, "M") for path in (b"a", b"a-b", b"a/b", b"a/b/c", b"ab", b"b/a")]
     assert [[edit.path for edit in part] for part in _together(edits)] == [
