@@ -53,7 +53,7 @@ DOORS = {
     "uvicorn": ("governor/",),
     "msgspec": ("governor/",),
     "prometheus_client": ("governor/",),
-    "pickle": (),
+    "pickle": ("parallel.py",),  # from copies of this very process, through a pipe that nobody else holds
     "marshal": ("sandbox/",),  # hands code of ours to a Python without a standard library
     "shelve": (),
     "webbrowser": (),
@@ -112,7 +112,7 @@ def test_programs_are_started_by_no_back_door(path: Path) -> None:
             and isinstance(node.value, ast.Name)
             and node.value.id in ("os", "posix")
         ):
-            assert node.attr not in STARTING_PROGRAMS or within(path, ("sandbox/",)), (
+            assert node.attr not in STARTING_PROGRAMS or within(path, ("sandbox/", "parallel.py")), (
                 f"{name(path)}:{node.lineno}"
             )
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
