@@ -143,6 +143,38 @@ def test_what_is_no_authorship_log(data: bytes, why: str) -> None:
         parse_authorship_log(data)
 
 
+@pytest.mark.parametrize(
+    ("path", "read"),
+    [
+        ('"a b"', "a b"),
+        ('"a', '"a'),
+        ('a"', 'a"'),
+        ('""', '""'),
+        ('"', '"'),
+        ("a b", "a b"),
+        ("x" * 4096, "x" * 4096),
+    ],
+)
+def test_paths_in_quotes(path: str, read: str) -> None:
+    assert [claim.path for claim in of_log(f"{path}\n\n  abcd123 1\n")] == [read]
+
+
+def test_a_session_is_explained_by_its_own_table_only() -> None:
+    prompts = {"ai_agent": {"agent_id": {"tool": "cursor"}}}
+    assert [one.contributor for one in of_log("a\n  ai_agent 1\n", prompts=prompts)] == ["ai"]
+    assert [one.tool for one in of_log("a\n  s_c9883b05a2487d 1\n")] == [""]
+
+
+def test_bounds_are_what_they_say() -> None:
+    full = log("")
+    assert parse_authorship_log(full + b" " * (LARGEST - len(full))).claims == ()
+    with pytest.raises(FormatError, match="the authorship log is"):
+        parse_authorship_log(full + b" " * (LARGEST - len(full) + 1))
+    assert list(parse_traces(b" " * LARGEST)) == []
+    record = trace(*[{"start_line": 1, "end_line": 1}] * MOST_CLAIMS)
+    assert len(parse_trace(json.dumps(record).encode()).claims) == MOST_CLAIMS
+
+
 def test_as_many_claims_and_lines_as_are_read() -> None:
     assert len(of_log("a\n" + "  abcd123 1\n" * MOST_CLAIMS)) == MOST_CLAIMS
     assert of_log(f"a\n  abcd123 {LARGEST_LINE}\n")[0].lines == 1
@@ -167,6 +199,8 @@ def test_a_range_has_its_own_contributor() -> None:
         ("ai", "anthropic/claude-opus-4-5", 1),
         ("human", "", 4),
     ]
+    (both,) = parse_trace(json.dumps(trace(contributor={"type": "mixed"})).encode()).claims
+    assert both.contributor == "mixed"
     (silent,) = parse_trace(json.dumps(trace()).encode()).claims
     assert silent.contributor == "unknown"
 
@@ -231,6 +265,8 @@ def test_hints_beside_people() -> None:
     ]
     assert told(Record(COMMIT, (Claim("a", "mixed", "Unheard Of", "", 1),))) == [("", "mixed", 0.5)]
     assert told(Record(COMMIT, (Claim("a", "unknown", "claude", "", 1),))) == []
+    (nobody,) = hints(NOTE, COMMIT, [Record(COMMIT, (Claim("a", "ai", "", "", 2),))], catalogue())
+    assert nobody.evidence == "2 lines by an AI"
 
 
 def test_hints_change_no_answer_and_do_not_add_up() -> None:

@@ -52,6 +52,8 @@ UNNAMED = who("s\n\nAI-assisted: yes\n")
 AUTHOR = who("s\n", COPILOT)
 COMMITTER = who("s\n", committer=CLAUDE)
 BRANCH = who(branch="claude/x")
+RENOVATE = ("renovate[bot]", "29139614+renovate[bot]@users.noreply.github.com")
+BOT = who("s\n", RENOVATE, claimed_agent="codex")
 EMPTY = who("", branch="claude/x")
 
 
@@ -60,6 +62,7 @@ EMPTY = who("", branch="claude/x")
     [
         (AGENT, False, False, True),
         (BRANCH, False, False, True),
+        (BOT, False, False, True),
         (EMPTY, False, False, True),
         (NAMED, True, True, False),
         (LOOSE, False, True, False),
@@ -138,6 +141,7 @@ def test_messages_that_are_not_there_yet_and_those_of_many_commits_are_not_asked
         (who("s\n\nSigned-off-by: Maria <maria@example.com>\n", environment=frozenset({"CLAUDECODE"})), True),
         (who("s\n\nSigned-off-by: Maria <maria@example.com>\n", committer=CLAUDE), True),
         (who("s\n\nSigned-off-by: Maria <maria@example.com>\n", COPILOT), True),
+        (who(f"s\n\n{TRAILER}\nSigned-off-by: Maria <maria@example.com>\n", RENOVATE), False),
         # A person committed what an agent is the author of.
         (who("s\n\nSigned-off-by: Maria <maria@example.com>\n", COPILOT, committer=PERSON), False),
         (who("s\n\nSigned-off-by: Maria <maria@example.com>\n", branch="claude/x"), False),
@@ -320,6 +324,7 @@ def test_a_change_too_large_to_tell_needs_an_approval() -> None:
     large = proposal(edit(), who=HUMAN, complete=False)
     assert found(large, policy(ai_until_shown_human=True)) == [("protected-path", "review", None)]
     assert found(large, policy()) == []
+    assert governed_part(large, policy()) is None
     governance = proposal(edit(b".safeai/policy.yaml"), who=HUMAN, complete=False)
     assert found(governance, policy()) == [("protected-path", "review", b".safeai/policy.yaml")]
     assert trust().policy.layers[0].watched.first_match_folded(b".github/x") is None

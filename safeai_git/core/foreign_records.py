@@ -33,6 +33,7 @@ _SESSION = re.compile(r"(s_[0-9a-f]{14})::t_[0-9a-f]{14}")
 _HUMAN = re.compile(r"h_[0-9a-f]{14}")
 _LEGACY = re.compile(r"[0-9a-f]{16}|[0-9a-f]{7}")
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+_QUOTED = re.compile(r'"(.+)"')
 _RANGE = re.compile(r"([1-9][0-9]{0,9})(?:-([1-9][0-9]{0,9}))?(,|$)")
 _CONTRIBUTORS = ("human", "ai", "mixed", "unknown")
 
@@ -75,8 +76,7 @@ def parse_authorship_log(data: bytes) -> Record:
     Raises:
         FormatError: It is too large, or not an authorship log of version 3.
     """
-    if len(data) > LARGEST:
-        raise FormatError(f"the authorship log is {len(data):,} bytes long; at most {LARGEST:,} are read")
+    _bounded(data, "the authorship log is")
     head, divider, rest = (b"\n" + data).partition(b"\n---\n")
     if not divider:
         raise FormatError("the authorship log has no divider '---'")
@@ -92,7 +92,8 @@ def parse_authorship_log(data: bytes) -> Record:
         if len(claims) >= MOST_CLAIMS:
             raise FormatError(f"the authorship log makes more than {MOST_CLAIMS:,} claims")
         if not line.startswith("  "):
-            path = line[1:-1] if line.startswith('"') and line.endswith('"') and len(line) > 2 else line
+            quoted = _QUOTED.fullmatch(line)
+            path = quoted[1] if quoted else line
             if len(path) > LONGEST_PATH or path[0].isspace():
                 raise FormatError(f"line {number} of the authorship log is no path")
             continue
@@ -113,7 +114,7 @@ def _attested(
         raise FormatError(f"line {number} of the authorship log has a key of no known form")
     session = _SESSION.fullmatch(key)
     known = people["sessions"].get(session[1]) if session else people["prompts"].get(key)
-    if known is None and session is None and not _LEGACY.fullmatch(key):
+    if not (known or session or _LEGACY.fullmatch(key)):
         return Claim(
             path, "unknown", "", "", lines
         )  # old versions wrote the like of `ai_agent` and whole UUIDs
@@ -152,8 +153,7 @@ def parse_traces(data: bytes) -> Iterator[Record]:
     Raises:
         FormatError: It is too large, or one of them is no trace record; what came before it was given out.
     """
-    if len(data) > LARGEST:
-        raise FormatError(f"the trace records are {len(data):,} bytes long; at most {LARGEST:,} are read")
+    _bounded(data, "the trace records are")
     lines = [line for line in data.split(b"\n") if line.strip()]
     if len(lines) > 1 and not lines[0].rstrip().endswith(b"}"):
         lines = [data]  # one object, spread over lines
@@ -194,6 +194,11 @@ def _traced(path: str, tool: str, said: Mapping[str, JSON], spread: Mapping[str,
     if contributor not in _CONTRIBUTORS:
         raise FormatError("a contributor of the trace record is of no known type")
     return Claim(path, contributor, tool, _text(who, "model_id")[:LONGEST_NAME], last - first + 1)
+
+
+def _bounded(data: bytes, what: str) -> None:
+    if len(data) > LARGEST:
+        raise FormatError(f"{what} {len(data):,} bytes long; at most {LARGEST:,} are read")
 
 
 def _decoded(data: bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from safeai_git.core.attribution import Attribution
 from safeai_git.core.context import Context
 from safeai_git.core.display import safe_text
 from safeai_git.core.finding import NOBODY, Finding, Outcome
@@ -25,14 +24,18 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
     who = proposal.attribution
     if policy.attribution is None or who.message is None or who.author_class not in ("ai", "mixed"):
         return
-    told = _told(who, NAMING if policy.attribution == "require" else TELLING)
+    told = [
+        one.evidence for one in who.signals if one.kind in TELLING and one.author_class in ("ai", "mixed")
+    ]
     if policy.attribution == "forbid":
         if not told:
             return
         message = f"the commit names an agent ({safe_text(told[0])[:120]}), and the policy wants none named"
         remedy = "take the agent out of the message, the author and the committer"
     elif policy.attribution == "require":
-        if any(one.agent for one in who.signals if one.kind in NAMING):
+        if any(
+            one.agent and one.kind in NAMING and one.author_class in ("ai", "mixed") for one in who.signals
+        ):
             return
         message = "an agent took part and no trailer or identity names it"
         remedy = f"add a trailer to the last paragraph: 'Assisted-by: {safe_text(who.agent) or 'AGENT'}'"
@@ -42,7 +45,3 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
         message = "an agent took part and nothing in the commit says so"
         remedy = f"say so in the message, best by a trailer: 'Assisted-by: {safe_text(who.agent) or 'AGENT'}'"
     yield Finding(ID, chosen(policy, ID, Outcome.DENY), None, message, remedy, NOBODY)
-
-
-def _told(who: Attribution, kinds: tuple[str, ...]) -> list[str]:
-    return [one.evidence for one in who.signals if one.kind in kinds and one.author_class in ("ai", "mixed")]

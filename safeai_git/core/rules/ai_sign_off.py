@@ -20,7 +20,7 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
     who = proposal.attribution
     if policy.ai_may_sign_off or who.message is None:
         return
-    alone = _made_by_agent(who)
+    alone = _made_by_agent(who, by_author=who.message.committed_by_author)
     for name, is_program in who.message.sign_offs():
         if not (is_program or alone):
             continue
@@ -36,16 +36,10 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
         return
 
 
-def _made_by_agent(who: Attribution) -> bool:
+def _made_by_agent(who: Attribution, *, by_author: bool) -> bool:
     """Whether no person's hand was in making the commit: an agent runs here, or both identities are the agent's."""
-    for one in who.signals:
-        if one.kind in ("claim", "environment", "committer"):
-            return True
-        if (
-            one.kind == "author"
-            and one.author_class == "ai"
-            and who.message
-            and who.message.committed_by_author
-        ):
-            return True
-    return False
+    return any(
+        one.kind in ("claim", "environment", "committer")
+        or (one.kind == "author" and one.author_class == "ai" and by_author)
+        for one in who.signals
+    )

@@ -38,7 +38,7 @@ def of_anybody(proposal: Proposal, policy: Policy, context: Context) -> Iterator
     deny it to people for good.
     """
     for one in findings(proposal, policy, context):
-        own = one.path is not None and policy.governance.first_match_folded(one.path) is not None
+        own = policy.governance.first_match_folded(one.path or b"")
         yield one if own else replace(one, outcome=min(one.outcome, Outcome.REVIEW))
     if policy.ai_until_shown_human and not proposal.complete:
         yield Finding(
