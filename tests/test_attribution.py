@@ -11,6 +11,7 @@ import pytest
 from conftest import Repo
 from hypothesis import given
 from hypothesis import strategies as st
+from tools_catalogue import INSTRUCTIONS, PAGE, page, source
 
 from safeai_git.agents import catalogue
 from safeai_git.core.attribution import (
@@ -241,6 +242,10 @@ HELPED = [
     ("Written-by-AI: true", "ai", ""),
     ("AI-Model: gpt-5", "ai", "codex"),
     ("AI-Tool: a tool of ours", "human", ""),
+    ("Agent-Id: opencodes", "ai", ""),
+    ("Agent-Confidence: 0.990000", "ai", ""),
+    ("Agent-Id: who knows", "human", ""),
+    ("Build-Agent-Id: 5", "human", ""),
     ("Claude-Session: https://claude.ai/code/session_01", "ai", "claude-code"),
     ("Claude-Steers: 3", "ai", "claude-code"),
     ("Claude-Generated-By: Claude Code (cli/claude-opus-4-5=100%)", "ai", "claude-code"),
@@ -653,6 +658,20 @@ def test_what_the_command_says_to_odd_arguments(
 ) -> None:
     done = history.safeai("attribution", *arguments)
     assert (done.code, said in done.err) == (code, True), done.both
+
+
+def test_the_handbook_has_the_table_of_the_catalogue() -> None:
+    """``python tests/tools_catalogue.py --write`` brings it up to date."""
+    text = PAGE.read_text(encoding="utf-8")
+    assert text == page(text)
+    assert [
+        source(one) for one in ("a/b@0123456789", "a/b@0123456789 x.go", "a/b pull requests", INSTRUCTIONS)
+    ] == [
+        "commit",
+        "file or page",
+        "file or page",
+        "instructions",
+    ]
 
 
 def test_the_handbook_names_every_form_and_every_signal() -> None:

@@ -263,6 +263,7 @@ _SAYS_SO = re.compile(
 _TELLS_WHICH = re.compile(
     r"(?:.*-)?(?:ai|llm|agent)-(?:agent|assistant|model|tools?|session|used|usage|provider|attribution|co-?author)"
     r"(?:-id|-url)?"
+    r"|agent-(?:id|confidence)"  # git/git@3ba804b7c6
 )
 
 
