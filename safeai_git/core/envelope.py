@@ -12,7 +12,7 @@ import re
 from base64 import b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from safeai_git.core import canonical
 from safeai_git.core.errors import FormatError
@@ -69,6 +69,8 @@ class Envelope:
     payload_type: str
     untrusted_payload: bytes
     signatures: tuple[Signature, ...]
+    _line: bytes = field(default=b"", init=False, repr=False, compare=False)
+    """What `format` gives, once it is known: the server asks for it three times for each envelope."""
 
     def __post_init__(self) -> None:
         if not _TYPE.fullmatch(self.payload_type):
@@ -106,6 +108,8 @@ class Envelope:
         Raises:
             FormatError: The line would be longer than `MAX_LINE`.
         """
+        if self._line:
+            return self._line
         line = canonical.dumps(
             {
                 "payload": b64encode(self.untrusted_payload).decode(),
@@ -117,6 +121,7 @@ class Envelope:
             raise FormatError(
                 f"the envelope would be {len(line):,} bytes long; at most {MAX_LINE:,} fit into the log"
             )
+        object.__setattr__(self, "_line", line)
         return line
 
     @classmethod
@@ -137,6 +142,7 @@ class Envelope:
                 b64encode(parsed.untrusted_payload) == found[1]
                 and b64encode(parsed.signatures[0].sig) == found[4]
             ):
+                object.__setattr__(parsed, "_line", bytes(line))
                 return parsed
         match canonical.loads(line, limit=MAX_LINE, depth=4):
             case {"payload": str(payload), "payloadType": str(payload_type), "signatures": list(signatures)}:
