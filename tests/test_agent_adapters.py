@@ -113,6 +113,8 @@ PATCHED = [
     (b"  a\nb\n", ("@@", "-a", "+A"), b"A\nb\n"),
     (b"x\nf\nx\n", ("@@ f", "-x", "+y"), b"x\nf\ny\n"),
     (b"x\nx\n", ("-x", "+y", "*** End of File"), b"x\ny\n"),
+    (b"A\nf\nB\nf\n", ("@@ B", "@@", "-f", "+g"), b"A\nf\nB\ng\n"),
+    (b"A\nf\nB\n f\nx\n", ("@@ B", "@@ f", "-x", "+y"), b"A\nf\nB\n f\ny\n"),
     (b"a\n", ("@@", "+b"), b"a\nb\n"),
     (b"a\nb\nc\nd\n", ("@@", "-a", "+A", "@@", "-d"), b"A\nb\nc\n"),
 ]
@@ -239,6 +241,17 @@ def test_a_hook_that_was_moved_between_comments_is_not_guessed_at(tmp_path: Path
     with pytest.raises(FormatError, match="by hand"):
         uninstall(session, "gemini-cli", user=True)
     assert place.read_bytes() == before
+
+
+@pytest.mark.parametrize("agent", WITH_ENTRIES)
+def test_settings_that_the_agent_wrote_anew_keep_everything_else(tmp_path: Path, agent: str) -> None:
+    event = ADAPTERS[agent].settings.event
+    text = SETTINGS[6].replace("EVENT", event)
+    session, place = home(tmp_path, agent, text)
+    install(session, agent, user=True)
+    place.write_text(json.dumps(json.loads(place.read_text()), indent=4))
+    uninstall(session, agent, user=True)
+    assert json.loads(place.read_text()) == json.loads(text)
 
 
 def test_a_plugin_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

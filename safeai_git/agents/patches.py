@@ -79,6 +79,8 @@ def updated(content: bytes, hunks: tuple[str, ...]) -> bytes:
     for context, old, new, at_end in _hunks(hunks):
         if context:
             at = _found(lines, [context], at, at_end=False) + 1
+        if not old and not new:
+            continue  # one context within another
         place = _found(lines, old, at, at_end=at_end) if old else len(lines)
         lines[place : place + len(old)] = new
         at = place + len(new)
