@@ -223,7 +223,8 @@ def a_message(bench: Bench, data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     block, rest = trailer_block(text)
     assert text.rstrip().startswith(rest.rstrip()) or not block
-    attribute(Metadata(("n", "e@x"), None, text, text[:40], frozenset({text[:9]}), ""), catalogue())
+    told = Metadata(("n", "e@x"), None, text, branch=text[:40], environment=frozenset({text[:9]}))
+    attribute(told, catalogue())
 
 
 def a_commit(bench: Bench, data: bytes) -> None:
