@@ -10,7 +10,7 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -82,7 +82,7 @@ def shares(items: Sequence[S], least: int) -> list[Sequence[S]]:
     return [items[at : at + size] for at in range(0, len(items), size)] if items else []
 
 
-def in_processes(do: Callable[[Sequence[S]], Iterable[R]], parts: Sequence[Sequence[S]]) -> Iterator[R]:
+def in_processes(do: Callable[[Sequence[S]], Iterable[R]], parts: Sequence[Sequence[S]]) -> Generator[R]:
     """What `do` makes of each part, in their order: the first here, each of the others in a copy of this process.
 
     The copies only save time. What one of them does not bring, because it failed or was killed, is made here, so that

@@ -10,6 +10,7 @@ back by forking from it. Signatures count; names of checks, notes' places and id
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -84,6 +85,7 @@ class Verifier:
         check: Called between commits.
         log_keys: Keys of a log that has to hold each verdict that counts; empty where receipts are not asked for.
         approvals: Count approvals also where a verdict allows without any.
+        least: Commits for which another process is started.
     """
 
     def __init__(
@@ -95,7 +97,9 @@ class Verifier:
         check: Callable[[], None] = lambda: None,
         log_keys: tuple[NoteKey, ...] = (),
         approvals: bool = False,
+        least: int = LEAST_OF_A_PROCESS,
     ) -> None:
+        self._least = least
         self._approvals = approvals
         self._log_keys = log_keys
         self._repository = repository
@@ -119,24 +123,22 @@ class Verifier:
             found += [self._trust.at(up) for up in parents[name][:1] if up in parents]
             return [*found, root]
 
-        if not root.policy.checks:  # then no commit owes one, and none has to wait for another
-            self._notes.annotated()  # read once, here, and not in every copy
-            alone = frozenset[str]()
-            yield from in_processes(
-                lambda part: (self._commit(name, trusts(name), alone)[0] for name in part),
-                shares(names, LEAST_OF_A_PROCESS),
-            )
-            return
+        self._notes.annotated()  # read once, here, and not in every copy
         owed: dict[str, frozenset[str]] = {}
-        for name in names:
-            result, debt = self._commit(
-                name, trusts(name), frozenset().union(*(owed.get(up, ()) for up in parents[name]))
+        with closing(
+            in_processes(
+                lambda part: (self._commit(name, trusts(name)) for name in part),
+                shares(names, self._least),
             )
-            if debt:
-                owed[name] = debt
-            if name == head and result.passes and owed.get(head):
-                result = self._replayed(result, base, root, owed[head])
-            yield result
+        ) as each:
+            for name, (result, own) in zip(names, each, strict=True):
+                if (
+                    root.policy.checks
+                ):  # a later commit pays what an earlier one owes, so this is done in order
+                    debt = own.union(*(owed.get(up, ()) for up in parents[name]))
+                    owed[name] = self._unpaid(debt, name, trusts(name)) if debt else debt
+                lands = name == head and result.passes and owed.get(head)
+                yield self._replayed(result, base, root, owed[head]) if lands else result
 
     def landing(self, base: str, head: str) -> CommitResult:
         """Whether what merging `head` into `base` puts there has a verdict of its own: that of the merge's result.
@@ -187,16 +189,14 @@ class Verifier:
         except FormatError:
             return ()  # told when its turn comes
 
-    def _commit(
-        self, name: str, trusts: list[Trust], owed: frozenset[str]
-    ) -> tuple[CommitResult, frozenset[str]]:
-        """What is found about a commit, and the checks that nobody has yet seen pass since they were asked for.
+    def _commit(self, name: str, trusts: list[Trust]) -> tuple[CommitResult, frozenset[str]]:
+        """What is found about a commit, and the checks that it leaves to a later one.
 
         Args:
             name: The commit.
             trusts: What it may be held against; the keys of the first have the last word.
-            owed: The checks that its parents owe.
         """
+        owed = frozenset[str]()
         try:
             commit = read_commit(self._repository.store, name)
         except FormatError as error:
@@ -204,16 +204,13 @@ class Verifier:
         who = self._reader.attribution(commit)
         base_tree, nothing_new = starting_point(self._repository, commit)
         subject = Subject(commit.tree, base_tree, who)
-        now = self._now()
-        courts = [Court(trust, trusts[0].keyring, now) for trust in {id(one): one for one in trusts}.values()]
+        courts = self._courts(trusts)
         lines = [*self._notes.lines(name), *self._notes.lines(commit.tree)]
         if not commit.problems and not self._is_governed(subject, nothing_new, courts):
             reason = f"the policy does not govern changes by class '{who.author_class}'"
             if nothing_new:
                 reason = "a merge that adds nothing of its own"
-            return CommitResult(name, "not-governed", who, reason), self._still(
-                owed, lines, commit.tree, courts
-            )
+            return CommitResult(name, "not-governed", who, reason), owed
         found = _best([weigh(lines, subject, court) for court in courts])
         if found.status in ("missing", "invalid"):
             there = self._elsewhere(commit.tree)
@@ -221,16 +218,26 @@ class Verifier:
                 lines += there
                 found = _best([found, *(weigh(lines, subject, court) for court in courts)])
         if found.status == "valid" and self._wants_replay(found, who, courts):
-            owed |= {check.name for check in courts[-1].trust.policy.checks_for(self._paths(subject))}
+            owed = frozenset(check.name for check in courts[-1].trust.policy.checks_for(self._paths(subject)))
         hint = found.hint.replace("COMMIT", name[:12])
         approved = found.approved_by
         if self._approvals and not approved:
             trust, keys = courts[-1].trust, courts[0].keys
-            approved = counted(lines, base_tree, commit.tree, trust, keys=keys, now=now)
+            approved = counted(lines, base_tree, commit.tree, trust, keys=keys, now=courts[0].now)
         result = CommitResult(name, found.status, who, found.reason, hint, found.signed_by, approved)
         if self._log_keys and found.status == "valid" and found.envelope is not None:
             result = self._logged(result, found.envelope, lines)
-        return result, self._still(owed, lines, commit.tree, courts)
+        return result, owed
+
+    def _courts(self, trusts: list[Trust]) -> list[Court]:
+        now = self._now()
+        return [Court(trust, trusts[0].keyring, now) for trust in {id(one): one for one in trusts}.values()]
+
+    def _unpaid(self, owed: frozenset[str], name: str, trusts: list[Trust]) -> frozenset[str]:
+        """The checks that are owed when a commit is reached and that nobody saw pass there."""
+        tree = read_commit(self._repository.store, name).tree
+        lines = [*self._notes.lines(name), *self._notes.lines(tree)]
+        return self._still(owed, lines, tree, self._courts(trusts))
 
     def _logged(self, result: CommitResult, envelope: Envelope, lines: list[bytes]) -> CommitResult:
         """The result, unless no log of the keys that were asked for holds the verdict."""

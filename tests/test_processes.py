@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Repo
+from conftest import POLICY, Repo
 
 from benchmarks.verify import build
 from safeai_git.parallel import in_processes, shares
@@ -94,7 +94,7 @@ def test_who_stops_early_leaves_nobody_behind() -> None:
 
     given = in_processes(do, PARTS)
     assert next(given) == 0
-    given.close()  # type: ignore[attr-defined]
+    given.close()
     assert no_children()
 
 
@@ -173,3 +173,39 @@ def test_liars_are_found_by_copies_too(tmp_path: Path, environment: dict[str, st
     assert "is about tree" in bad[other][1]
     assert "does not hold" in bad[forged][1]
     assert verified(repo, cores=16) == alone
+
+
+TWICE = """
+import os, sys, time
+from pathlib import Path
+from safeai_git.commands.session import Session
+from safeai_git.verify import Verifier
+session = Session(Path.cwd(), os.environ)
+head = session.repository.head()
+base = session.repository.commit_id(sys.argv[1])
+made = [list(Verifier(session.repository, session.trust(), now=time.time, least=least).range(base, head)) for least in (10**9, 1)]
+assert made[0] == made[1], made
+print(" ".join(one.status for one in made[1]))
+"""
+
+
+def test_checks_are_owed_and_paid_across_processes(governed: Repo) -> None:
+    """What a step owes is paid at the end of its range, which another process may have verified."""
+    check = "checks:\n  - {name: unit, run: 'test -f src/a.py', paths: [src/]}\n"
+    base = governed.commit("check", {".safeai/policy.yaml": POLICY + check})
+    for number in range(4):
+        governed.commit(f"step {number}", {f"src/f{number}.py": "x = 1\n"}, ai=True)
+    done = governed.safeai("check", "--range", f"{base}..HEAD")
+    if done.code == 3:
+        pytest.skip(f"no sandbox here: {done.both[-200:]}")
+    assert done.code == 0, done.both
+
+    def both() -> list[str]:
+        ran = subprocess.run([sys.executable, "-c", TWICE, base], cwd=governed.path, env=governed.environment, capture_output=True, text=True, timeout=120)  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout.split()
+
+    assert both() == ["valid"] * 4
+    # A range that ends at a step: nobody replayed what lands there.
+    governed.git("reset", "-q", "--hard", "HEAD~1")
+    assert both() == ["valid", "valid", "invalid"]
