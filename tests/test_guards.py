@@ -1248,10 +1248,10 @@ def test_B82_a_key_has_to_be_trusted_by_both_directories() -> None:
     good = signed(verdict_of(), CI)
     assert weighed(good, limit=Keyring(RING.entries, source="copy")).status == "valid"
     assert weighed(good, limit=Keyring(())).status == "invalid"
-    court = Court(replace(trust(), keyring=Keyring(())), RING, STAMP.time)
+    court = Court(replace(trust(), signers=Keyring(())), RING, STAMP.time)
     assert weigh([good], Subject("4" * 40, "3" * 40, AI), court).status == "invalid"
     elsewhere = Keyring((line(CI, "ci", "safeai-approval"),))  # known, and for something else
-    court = Court(replace(trust(), keyring=elsewhere), RING, STAMP.time)
+    court = Court(replace(trust(), signers=elsewhere), RING, STAMP.time)
     assert weigh([good], Subject("4" * 40, "3" * 40, AI), court).status == "invalid"
 
 
