@@ -117,6 +117,25 @@ def test_what_is_allowed_and_what_is_refused_whole(governed: Repo) -> None:
     assert (governed.path / "out/0002-refused.patch").exists()
 
 
+def test_a_range_begins_where_it_left_its_base(governed: Repo) -> None:
+    governed.git("checkout", "-q", "-b", "feature")
+    trailer = "Co-Authored-By: Claude Code <noreply@anthropic.com>"
+    for path in ("src/one.py", "other/two.py"):
+        governed.write(path, "x = 1\n")
+        governed.git("add", "-A")
+        governed.git("commit", "--no-verify", "-q", "-m", f"add {path}\n\n{trailer}")
+    governed.git("checkout", "-q", "-")
+    governed.write("src/meanwhile.py", "y = 1\n")
+    governed.git("add", "-A")
+    governed.git("commit", "--no-verify", "-q", "-m", "meanwhile")
+    done = governed.safeai("split", "HEAD..feature", "--format", "json")
+    assert done.code == 0, done.both
+    said = json.loads(done.out)
+    assert (said["allowed"]["paths"], said["refused"]["paths"]) == (["src/one.py"], ["other/two.py"])
+    assert said["trees"]["base"] == governed.git("rev-parse", "HEAD~1^{tree}").strip()
+    assert governed.safeai("split", "HEAD..HEAD").code == 2
+
+
 def test_nothing_is_allowed_while_the_kill_switch_is_engaged(governed: Repo) -> None:
     for number in range(3):
         governed.write(f"src/f{number}.py", "x\n")

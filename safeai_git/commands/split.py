@@ -15,7 +15,10 @@ from safeai_git.core.errors import StorageError, WrongUse
 from safeai_git.core.objects import Commit
 from safeai_git.files import write_atomically
 from safeai_git.gate import Gate, Judgement
+from safeai_git.git.history import commits_between, merge_bases
 from safeai_git.git.patches import patches
+from safeai_git.git.reader import strongest
+from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
 from safeai_git.git.working import MemoryStore
 from safeai_git.report import text
@@ -47,7 +50,7 @@ def split_change(session: Session, request: Request) -> int:
         _repository=replace(session.repository, _store=store),
     )
     gate = part.gate(agent=request.agent, replay=False)
-    whole, commit = _whole(part, gate, request)
+    whole, commit = _whole(part, session.repository, gate, request)
     proposal = whole.verdict.proposal
 
     def judge(tree: str) -> Judgement:
@@ -68,19 +71,33 @@ def split_change(session: Session, request: Request) -> int:
     return 0 if found.kept else 1
 
 
-def _whole(session: Session, gate: Gate, request: Request) -> tuple[Judgement, Commit | None]:
+def _whole(
+    session: Session, outer: Repository, gate: Gate, request: Request
+) -> tuple[Judgement, Commit | None]:
     if not request.revision:
         judged = gate.judge(gate.reader.staged())
         return judged, None
     if ".." in request.revision:
-        base, head = endpoints(session, request.revision)
-        tip = read_commit(session.repository.store, head)
-        return gate.judge(gate.reader.net(base, head, gate.reader.attribution(tip))), tip
+        return _range(session, outer, gate, request.revision)
     name = session.repository.commit_id(request.revision)
     commit = read_commit(session.repository.store, name)
     if len(commit.parents) > 1:
         raise WrongUse("a merge cannot be split", hint="name one of the commits that it merges, or a range")
     return gate.judge(gate.reader.commit(name)), commit
+
+
+def _range(session: Session, outer: Repository, gate: Gate, revisions: str) -> tuple[Judgement, Commit]:
+    """A range as one change, from where it left its base, by the base's policy; all of its authors count."""
+    base, head = endpoints(session, revisions)
+    names = commits_between(outer, base, head)
+    forks = merge_bases(outer, base, head)
+    if not names or len(forks) != 1:
+        raise WrongUse(
+            f"'{revisions}' holds no commits, or begins at no one commit", hint="name the commits one by one"
+        )
+    tip = read_commit(outer.store, head)
+    who = strongest([gate.reader.attribution(read_commit(outer.store, name)) for name in names])
+    return gate.judge(replace(gate.reader.net(forks[0], head, who), base_commit=base)), tip
 
 
 _TITLES = ("the part that is allowed", "the part that is refused")
