@@ -17,6 +17,7 @@ from typing import Literal
 from safeai_git.agents import catalogue
 from safeai_git.approvals import counted
 from safeai_git.core.attribution import Attribution
+from safeai_git.core.display import safe_text
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, LogProofInvalid
 from safeai_git.core.log.note import NoteKey
@@ -204,12 +205,20 @@ class Verifier:
         who = self._reader.attribution(commit)
         base_tree, nothing_new = starting_point(self._repository, commit)
         subject = Subject(commit.tree, base_tree, who)
+        # A result goes from process to process, and the message is of no more use to it.
+        who = replace(who, message=None)
         courts = self._courts(trusts)
         lines = [*self._notes.lines(name), *self._notes.lines(commit.tree)]
         if not commit.problems and not self._is_governed(subject, nothing_new, courts):
-            reason = f"the policy does not govern changes by class '{who.author_class}'"
             if nothing_new:
                 reason = "a merge that adds nothing of its own"
+            else:
+                told = _best([weigh(lines, subject, court) for court in courts])
+                if told.claim is not None and told.status != "valid":
+                    trust, keys = courts[-1].trust, courts[0].keys
+                    approved = counted(lines, base_tree, commit.tree, trust, keys=keys, now=self._now())
+                    return _known_better(name, who, told, approved, trust.policy.threshold), owed
+                reason = f"the policy does not govern changes by class '{who.author_class}'"
             return CommitResult(name, "not-governed", who, reason), owed
         found = _best([weigh(lines, subject, court) for court in courts])
         if found.status in ("missing", "invalid"):
@@ -331,6 +340,23 @@ class Verifier:
                         continue
                     self._by_tree.setdefault(claim.tree, []).append(line)
         return self._by_tree.get(tree, [])
+
+
+def _known_better(
+    name: str, who: Attribution, told: Weighed, approved: tuple[str, ...], needed: int
+) -> CommitResult:
+    """What a commit comes to that bears no mark of an agent, while a trusted verdict on just this change names one.
+
+    The evidence follows the trees. An approval of them shows that a person stands behind the change, and lifts it.
+    """
+    said = told.claim.data["predicate"]["attribution"] if told.claim else {}
+    agent = safe_text(str(said.get("agent") or said.get("class") or "an agent"))
+    reason = f"a verdict says that this change is {agent}'s, and does not let it pass"
+    if len(approved) >= needed:
+        return CommitResult(name, "valid", who, f"{reason}; approved", "", told.signed_by, approved)
+    reason = f"{reason}; {len(approved)} of {needed} approvals are there"
+    hint = f"an approver runs 'safeai-git approve {name[:12]}'"
+    return CommitResult(name, "unapproved", who, reason, hint, told.signed_by, approved)
 
 
 def _best(found: list[Weighed]) -> Weighed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from safeai_git.keys.port import Signer
 from safeai_git.keys.seal import seal
 from safeai_git.keys.signer import load_signer
 from safeai_git.seal import Sealer
-from safeai_git.verify import came_after
+from safeai_git.verify import Verifier, came_after
 
 NOW = 1_790_000_000.0
 PEOPLE = ("ci", "old", "maria", "bert", "outsider")
@@ -606,6 +607,56 @@ class TestHistory:
         bench.repo.git("commit", "-q", "--amend", "-m", f"Add it\n\n{AI_TRAILER}\n")
         name = bench.repo.git("rev-parse", "HEAD")
         bench.verify(f"{base}..HEAD").refused(name, "unapproved", "no person is named")
+        bench.approve(name)
+        assert bench.verify(f"{base}..HEAD").code == 0
+
+    def test_B86_a_refused_change_stays_refused_when_its_trailer_is_taken_out(self, bench: Bench) -> None:
+        base = bench.repo.git("rev-parse", "HEAD")
+        bench.ai("x\n", "config/keys/prod.pem")
+        bench.check(f"{base}..HEAD")
+        bench.repo.git("commit", "-q", "--amend", "-m", "By hand, it says")
+        name = bench.repo.git("rev-parse", "HEAD")
+        found = bench.verify(f"{base}..HEAD")
+        found.refused(name, "unapproved", "this change is claude-code's, and does not let it pass; 0 of 1")
+        bench.approve(name)
+        found = bench.verify(f"{base}..HEAD")
+        assert (found.code, found.commits[name]["approved_by"]) == (0, ["maria@example.com"])
+        # Nobody's word but a trusted key's: a person's own change of the same files is theirs.
+        bench.forget()
+        assert bench.verify(f"{base}..HEAD").commits[name]["status"] == "not-governed"
+        bench.ai("x\n", "config/keys/other.pem")
+        bench.check("HEAD~1..HEAD", who="outsider")
+        bench.repo.git("commit", "-q", "--amend", "-m", "By hand, it says")
+        assert bench.verify(f"{base}..HEAD").code == 0
+
+    def test_results_can_be_handed_from_process_to_process(self, bench: Bench) -> None:
+        base = bench.repo.git("rev-parse", "HEAD")
+        bench.ai()
+        session = bench.session()
+        verifier = Verifier(session.repository, session.trust(), now=lambda: NOW)
+        results = list(verifier.range(base, bench.repo.git("rev-parse", "HEAD")))
+        assert pickle.loads(pickle.dumps(results)) == results
+
+    def test_B86_an_allowed_change_needs_nothing_more_when_its_trailer_is_taken_out(
+        self, bench: Bench
+    ) -> None:
+        base = bench.repo.git("rev-parse", "HEAD")
+        bench.ai()
+        bench.check(f"{base}..HEAD")
+        bench.repo.git("commit", "-q", "--amend", "-m", "By hand, it says")
+        name = bench.repo.git("rev-parse", "HEAD")
+        found = bench.verify(f"{base}..HEAD")
+        assert (found.code, found.commits[name]["status"]) == (0, "not-governed")
+
+    def test_B86_a_review_stays_owed_when_the_trailer_is_taken_out(self, bench: Bench) -> None:
+        base = bench.repo.git("rev-parse", "HEAD")
+        bench.ai("x\n", ".github/workflows/x.yml")
+        bench.check(f"{base}..HEAD")
+        bench.repo.git("commit", "-q", "--amend", "-m", "By hand, it says")
+        name = bench.repo.git("rev-parse", "HEAD")
+        bench.verify(f"{base}..HEAD").refused(
+            name, "unapproved", "is claude-code's, and does not let it pass"
+        )
         bench.approve(name)
         assert bench.verify(f"{base}..HEAD").code == 0
 
