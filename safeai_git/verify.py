@@ -53,7 +53,7 @@ class CommitResult:
     Attributes:
         commit: Its name in hex.
         status: ``valid`` and ``not-governed`` pass; the others say what is wrong.
-        attribution: Who wrote it.
+        attribution: Who wrote it, without the message.
         reason: One sentence.
         hint: What brings a valid verdict, where something does.
         signed_by: Principals behind the verdict that counts.

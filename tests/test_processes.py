@@ -176,7 +176,7 @@ def test_liars_are_found_by_copies_too(tmp_path: Path, environment: dict[str, st
 
 
 TWICE = """
-import os, sys, time
+import os, pickle, sys, time
 from pathlib import Path
 from safeai_git.commands.session import Session
 from safeai_git.verify import Verifier
@@ -185,6 +185,7 @@ head = session.repository.head()
 base = session.repository.commit_id(sys.argv[1])
 made = [list(Verifier(session.repository, session.trust(), now=time.time, least=least).range(base, head)) for least in (10**9, 1)]
 assert made[0] == made[1], made
+assert pickle.loads(pickle.dumps(made[0])) == made[0]  # or no copy could bring its part
 print(" ".join(one.status for one in made[1]))
 """
 
