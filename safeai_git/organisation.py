@@ -10,8 +10,10 @@ Whatever is not so is "could not decide": an organisation's policy that is confi
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safeai_git.core import canonical
 from safeai_git.core.errors import FormatError, PolicyError, StorageError
@@ -120,27 +122,53 @@ def _record(organisation: str, key_id: str, version: int, digest: str) -> bytes:
     )
 
 
-def organisation_policy(repository: Repository, environ: Mapping[str, str], *, now: float) -> Policy | None:
+def organisation_policy(
+    repository: Repository, environ: Mapping[str, str], *, now: float, ask: bool = False
+) -> Policy | None:
     """The organisation's policy that is configured for a repository; ``None`` when none is.
 
     ``SAFEAI_ORG_POLICY`` or ``git config safeai.orgPolicy`` names the file, ``SAFEAI_ORG_SIGNERS`` or
     ``safeai.orgSigners`` the keys. What the person's or the system's configuration says comes before the clone's.
+    In place of the file ``governor`` stands for what the Governor of this machine serves (`fetched_policy`).
+
+    Args:
+        repository: Whose.
+        environ: The environment.
+        now: Seconds since 1970.
+        ask: Ask a Governor even if that was done a moment ago.
 
     Raises:
         PolicyError: One is configured and does not count.
         StorageError: What was seen before cannot be read or written.
+        WrongUse, KeyUnusable: It is to come from a Governor that is named in a way that makes no sense.
     """
     places = organisation_places(repository, environ)
     if places is None:
         return None
-    place, keys = places
-    _not_of_the_change(repository, keys)
-    keyring = Keyring.parse(_read(keys, MAX_BYTES), str(keys))
-    published = open_published(_read(place, LARGEST_PUBLISHED), str(place), keyring, now=now)
+    keyring = None
+    if places.signers is not None:
+        _not_of_the_change(repository, places.signers)
+        keyring = Keyring.parse(_read(places.signers, MAX_BYTES), str(places.signers))
+    fetched = None
+    if places.policy is None:
+        fetched = _fetching().fetch(repository, environ, keyring, now=now, ask=ask)
+        published, keyring = fetched.published, fetched.signers
+    else:
+        assert keyring is not None  # `organisation_places`
+        data = _read(places.policy, LARGEST_PUBLISHED)
+        published = open_published(data, str(places.policy), keyring, now=now)
     ids = [entry.public.key_id for entry in keyring.entries]
     trusted = [one for one in ids if isinstance(keyring.trusts(one, POLICY_NAMESPACE, int(now)), TrustedKey)]
     Memory(state_folders(repository, environ)).admit(published, trusted)
-    return published.policy
+    if fetched is not None:
+        fetched.keep()
+    policy: Policy = published.policy
+    return policy
+
+
+def _fetching() -> Any:
+    """The way to a Governor: it rests on this module, and is loaded only where one is asked."""
+    return importlib.import_module("safeai_git.fetched_policy")
 
 
 def organisation_text(repository: Repository, environ: Mapping[str, str]) -> bytes | None:
@@ -150,7 +178,11 @@ def organisation_text(repository: Repository, environ: Mapping[str, str]) -> byt
         PolicyError: It cannot be read.
     """
     places = organisation_places(repository, environ)
-    return None if places is None else policy_text(_read(places[0], LARGEST_PUBLISHED))
+    if places is None:
+        return None
+    if places.policy is None:
+        return policy_text(_fetching().copy_of(repository, environ))
+    return policy_text(_read(places.policy, LARGEST_PUBLISHED))
 
 
 def state_folders(repository: Repository, environ: Mapping[str, str]) -> list[Path]:

@@ -168,6 +168,13 @@ class GovernorClient:
         """
         return self._answer("GET", f"/v1/kill-switch?repository={quote(repository, safe='')}", None)
 
+    def policy(self) -> bytes:
+        """The organisation's policy as it was published; it is to be checked.
+
+        Raises: as `submit` does.
+        """
+        return self._answer("GET", "/v1/policy", None)
+
     def _json(self, method: str, path: str, body: bytes | None) -> Any:
         return _read(self._answer(method, path, body))
 

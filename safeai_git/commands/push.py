@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 
 from safeai_git.client.spool import IncidentSpool, Spool
@@ -10,6 +11,8 @@ from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import CouldNotDecide, GovernorUnavailable, KeyUnusable, LogProofInvalid
 from safeai_git.core.policy_parts import GovernorLink
 from safeai_git.delivery import LOG_KEY_KEY, URL_KEY, URL_VARIABLE, Delivered, Delivery, destination, told
+from safeai_git.organisation import organisation_policy
+from safeai_git.organisation_places import organisation_places
 from safeai_git.reporting import Reporting
 
 PUSH_SECONDS = 30.0
@@ -18,7 +21,10 @@ PUSH_SECONDS = 30.0
 def push(session: Session) -> int:
     """Deliver the spool, and on a server what it found on protected refs. 0 when nothing is left, 1 when some is refused.
 
+    Then bring the organisation's newest policy, if it is to come from the Governor.
+
     Raises:
+        PolicyError: That one does not count.
         KeyUnusable: No Governor is named on this machine, or its log's key is not.
         GovernorUnavailable: It did not answer; what it took is out of the spool.
         LogProofInvalid: It answered with what is not proven, or its log was forked.
@@ -42,6 +48,9 @@ def push(session: Session) -> int:
         session.say(told(reported, "incident"))
     for digest, why in (*done.refused, *reported.refused):
         session.note(f"safeai-git: {digest[:16]} is not taken: {why}")
+    places = organisation_places(session.repository, session.environ)
+    if places is not None and places.policy is None:
+        organisation_policy(session.repository, session.environ, now=time.time(), ask=True)
     if session.output_format != "text":
         session.data({**asdict(done), "incidents": asdict(reported)})
     return 1 if done.refused or done.left or reported.refused or reported.left else 0
