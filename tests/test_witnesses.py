@@ -153,11 +153,13 @@ def test_two_witnesses_cosign_one_is_killed_and_comes_back(
         (governor.folder / FOLDER / QUORUM).write_bytes(held)
         (governor.folder / "audit.head").unlink()
         lines = log_bytes.splitlines(keepends=True)
-        (governor.folder / "audit.log").write_bytes(b"".join(lines[:2]))
+        short = b"".join(lines[:2])
+        (governor.folder / "audit.log").write_bytes(short)
         done = subprocess.run(
             [*SAFEAI, "serve"], env=governor.environment, capture_output=True, timeout=PATIENCE
         )
         assert (done.returncode, b"rolled back or written anew" in done.stderr) == (3, True), done
+        assert (governor.folder / "audit.log").read_bytes() == short
     finally:
         first.kill()
         second.kill()
@@ -344,6 +346,7 @@ def test_where_witnesses_are_required_nothing_is_shown_before_they_cosigned(
     ("text", "required", "said"),
     [
         ("nonsense\n", False, "not understood"),
+        ("#" * 99 + "\n" + ("#" * 999 + "\n") * 1_100, False, "too long"),
         (f"log {unlike(1).format()}\nquorum none\n", False, "type 0x04"),
         (f"log {NoteKey('a.example', ED25519, bytes(32)).format()}\nquorum none\n", False, "of other logs"),
         ("quorum none\n", False, "names 0 witnesses"),

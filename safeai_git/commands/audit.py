@@ -21,6 +21,7 @@ from safeai_git.core.errors import FormatError, LogProofInvalid, SafeAIError, St
 from safeai_git.core.log import base64
 from safeai_git.core.log.entry import Entry
 from safeai_git.core.log.note import MAX_BYTES, NoteKey
+from safeai_git.core.log.policy import MAX_BYTES as POLICY_BYTES
 from safeai_git.core.log.policy import NONE, WitnessPolicy, parse_policy
 from safeai_git.core.publickey import PublicKey, parse_openssh
 from safeai_git.files import read_bounded, sync_folder, write_atomically
@@ -75,9 +76,15 @@ def anchors_of(log: Path, named: Sequence[Path]) -> list[Anchor]:
             anchors.append(Anchor(str(path), read_bounded(path, MAX_BYTES)))
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror or error}") from error
-    beside = (log.parent / "audit.head", log.parent / "witnessed" / "quorum.checkpoint")
-    found = [path for path in beside if path.exists() and path not in named]
-    return anchors + [Anchor(str(path), read_bounded(path, MAX_BYTES), outside=False) for path in found]
+    for path in (log.parent / "audit.head", log.parent / "witnessed" / "quorum.checkpoint"):
+        if path not in named:
+            try:
+                anchors.append(Anchor(str(path), read_bounded(path, MAX_BYTES), outside=False))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise StorageError(f"{path} cannot be read: {error.strerror or error}") from error
+    return anchors
 
 
 def witness_policy(path: Path) -> WitnessPolicy:
@@ -87,7 +94,7 @@ def witness_policy(path: Path) -> WitnessPolicy:
         WrongUse: The file cannot be read, or is no witness policy that asks for anybody.
     """
     try:
-        policy = parse_policy(read_bounded(path, MAX_BYTES), str(path))
+        policy = parse_policy(read_bounded(path, POLICY_BYTES), str(path))
     except (OSError, FormatError) as error:
         raise WrongUse(f"--witness-policy {safe_text(str(path))}: {error}") from None
     if policy.quorum == NONE:

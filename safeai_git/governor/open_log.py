@@ -37,8 +37,11 @@ def open_file_log(
     on_failure: Callable[[LogFailed], None] | None = None,
     on_batch: Callable[[float, SafeAIError | None], None] | None = None,
     on_sync: Callable[[float], None] | None = None,
+    guard: Callable[[Store], None] = lambda _store: None,
 ) -> AuditLog:
     """Open, recover and start the log in a folder; begin one where none was.
+
+    `guard` may look at the store, and raise, before anything is signed.
 
     Raises:
         StorageError: Another process has it, or it cannot be read or written.
@@ -59,6 +62,7 @@ def open_file_log(
         on_batch=on_batch,
     )
     try:
+        guard(store)
         log.start(_first(store, store.size, signer))
     except BaseException:
         store.close()
@@ -66,8 +70,14 @@ def open_file_log(
     return log
 
 
-def start_log(store: Store, signer: LogSigner, **options: object) -> AuditLog:
-    """Start a log on an open store; its options are those of `AuditLog`.
+def start_log(
+    store: Store,
+    signer: LogSigner,
+    *,
+    guard: Callable[[Store], None] = lambda _store: None,
+    **options: object,
+) -> AuditLog:
+    """Start a log on an open store; its options are those of `AuditLog`, and `guard` that of `open_file_log`.
 
     Raises:
         LogProofInvalid: The newest checkpoint of the store is not signed with the log's key, or is over other entries:
@@ -78,6 +88,7 @@ def start_log(store: Store, signer: LogSigner, **options: object) -> AuditLog:
     log = AuditLog(store, signer, **options)  # type: ignore[arg-type]
     try:
         _hold_against_checkpoint(store, signer)
+        guard(store)
         log.start([] if store.size else [start_entry(signer)])
     except BaseException:
         store.close()

@@ -21,8 +21,8 @@ from safeai_git.governor.metrics import Metrics
 from safeai_git.governor.open_log import open_file_log, start_log
 from safeai_git.governor.services import Services
 from safeai_git.governor.settings import Settings
-from safeai_git.governor.stores.port import LogFailed, covered
-from safeai_git.governor.witnesses import FOLDER, Witnesses, read_witness_policy
+from safeai_git.governor.stores.port import LogFailed, Store, covered
+from safeai_git.governor.witnesses import FOLDER, Witnesses, hold_against_witnessed, read_witness_policy
 from safeai_git.keys.port import Signer
 from safeai_git.keys.signer import is_reference, load_signer, open_signer
 
@@ -190,6 +190,10 @@ def _open_log(
     metrics: Metrics,
     on_failure: Callable[[LogFailed], None] | None,
 ) -> AuditLog:
+
+    def guard(store: Store) -> None:
+        hold_against_witnessed(settings.data_dir / FOLDER, signer.origin, signer.keys, store)
+
     if not settings.database_url:
         if not Path(settings.data_dir).is_dir():
             raise StorageError(
@@ -202,6 +206,7 @@ def _open_log(
             on_failure=on_failure,
             on_batch=metrics.batch,
             on_sync=metrics.sync_seconds.observe,
+            guard=guard,
         )
     postgres = importlib.import_module("safeai_git.governor.stores.postgres")  # psycopg is slow to load
 
@@ -211,4 +216,5 @@ def _open_log(
         most_waiting=settings.max_outstanding,
         on_failure=on_failure,
         on_batch=metrics.batch,
+        guard=guard,
     )

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,10 +22,11 @@ from safeai_git.core.errors import FormatError, LogProofInvalid, StorageError, W
 from safeai_git.core.log.checkpoint import open_checkpoint
 from safeai_git.core.log.merkle import root
 from safeai_git.core.log.note import MAX_BYTES, Note, NoteKey, NoteSignature
+from safeai_git.core.log.policy import MAX_BYTES as POLICY_BYTES
 from safeai_git.core.log.policy import NONE, WitnessPolicy, parse_policy
 from safeai_git.files import read_bounded, write_atomically
 from safeai_git.governor.audit_log import AuditLog, Receipt
-from safeai_git.governor.stores.port import covered
+from safeai_git.governor.stores.port import Store, covered
 from safeai_git.governor.witness_client import NotCosigned, Result, WitnessClient
 from safeai_git.keys.ed25519 import verify
 
@@ -84,7 +86,7 @@ def read_witness_policy(path: Path, log_keys: tuple[NoteKey, ...], *, required: 
         WrongUse: It cannot be read, is of other logs, or names nobody that could be asked.
     """
     try:
-        policy = parse_policy(read_bounded(path, MAX_BYTES), str(path))
+        policy = parse_policy(read_bounded(path, POLICY_BYTES), str(path))
     except OSError as error:
         raise WrongUse(f"the witness policy {path} cannot be read: {error.strerror or error}") from None
     except FormatError as error:
@@ -107,6 +109,26 @@ def read_witness_policy(path: Path, log_keys: tuple[NoteKey, ...], *, required: 
     return policy
 
 
+def hold_against_witnessed(folder: Path, origin: str, log_keys: tuple[NoteKey, ...], store: Store) -> None:
+    """Hold a log against what was cosigned of it, before anything more is signed.
+
+    Raises:
+        LogProofInvalid: A checkpoint was kept that its own key signed and it does not lead to.
+    """
+    for path in (folder / QUORUM, folder / SOME):
+        try:
+            opened = open_checkpoint(read_bounded(path, MAX_BYTES), origin, log_keys, verify)
+        except (OSError, FormatError, LogProofInvalid):
+            continue  # it says nothing that this log's key vouches for
+        kept = opened.checkpoint
+        if kept.size > store.size or root(kept.size, store.node) != kept.root:
+            raise LogProofInvalid(
+                f"the log {origin} holds {store.size} entries that do not lead to the checkpoint over {kept.size} in "
+                f"{path}, which it signed: it was rolled back or written anew\n{opened.note.decode()}",
+                hint="nothing was changed or signed; compare it with what the witnesses hold",
+            )
+
+
 class Witnesses:
     """Keeps the newest checkpoints cosigned.
 
@@ -120,7 +142,6 @@ class Witnesses:
         count: Is told a witness's name and what came of asking it; must not block.
 
     Raises:
-        LogProofInvalid: A cosigned checkpoint was kept that the log does not lead to: it was rolled back or written anew.
         WrongUse: A witness's address cannot be asked.
     """
 
@@ -156,6 +177,8 @@ class Witnesses:
 
     def start(self) -> None:
         """Begin to ask."""
+        with suppress(OSError):  # writing to it will say so
+            self._folder.mkdir(mode=0o755, exist_ok=True)  # whoever may read the log may read this
         for one in self._askers:
             threading.Thread(target=self._serve, args=(one,), name="witness", daemon=True).start()
         self._log.watch(self._wake.set)
@@ -219,7 +242,7 @@ class Witnesses:
         return found
 
     def _load(self, name: str, origin: str, keys: tuple[NoteKey, ...]) -> Cosigned | None:
-        path, store = self._folder / name, self._log.store
+        path = self._folder / name
         try:
             opened = open_checkpoint(read_bounded(path, MAX_BYTES), origin, keys, verify)
         except FileNotFoundError:
@@ -229,16 +252,9 @@ class Witnesses:
                 "a cosigned checkpoint cannot be used; it is asked for again", file=str(path), why=str(error)
             )
             return None
-        kept = opened.checkpoint
-        if kept.size > store.size or root(kept.size, store.node) != kept.root:
-            raise LogProofInvalid(
-                f"the log {origin} holds {store.size} entries that do not lead to the checkpoint over {kept.size} in "
-                f"{path}, which it signed: it was rolled back or written anew\n{opened.note.decode()}",
-                hint="nothing was changed or signed; compare it with what the witnesses hold",
-            )
         if name == QUORUM and not self._policy.is_met_by(opened.signers):
             return None  # the policy was changed
-        return Cosigned(kept.size, opened.note)
+        return Cosigned(opened.checkpoint.size, opened.note)
 
     def _serve(self, asker: _Asker) -> None:
         """One witness's thread."""
