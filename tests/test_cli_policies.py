@@ -314,6 +314,30 @@ def test_explain_for_programs(shared: Repo) -> None:
 # scope
 
 
+def test_scope_lint_and_explain_know_what_messages_have_to_say(shared: Repo, file: Path) -> None:
+    file.write_text(
+        "attribution: forbid\nai_may_sign_off: false\naccountable_trailers: [Signed-off-by]\n"
+        "ai_until_shown_human: true\n"
+    )
+    done = shared.safeai("scope", "--for-agent", "--policy", str(file))
+    for line in (
+        "- Name no AI in commit messages, as author or as committer.",
+        "- Name the person who asked for the work: 'Signed-off-by: NAME <ADDRESS>'.",
+        "- Add no Signed-off-by, in nobody's name.",
+    ):
+        assert line in done.out.splitlines()
+    remarks = shared.safeai("policy", "lint", str(file)).out
+    assert "who leaves no mark cannot be told from a person" in remarks
+    assert "a person has to add it after the agent is done" in remarks
+    explained = shared.safeai("explain", ".github/x", "--policy", str(file))
+    assert "for changes by people too" in explained.out
+    file.write_text("attribution: require\n")
+    plain = shared.safeai("scope", "--policy", str(file)).out
+    assert "- Name yourself in a trailer of each commit message: 'Assisted-by: AGENT'." in plain
+    assert "Signed-off-by" not in plain
+    assert "people too" not in shared.safeai("explain", ".github/x", "--policy", str(file)).out
+
+
 def test_scope_tells_an_agent_its_limits(shared: Repo) -> None:
     told = ["scope", "--policy", str(shared.path / ".safeai/policy.yaml")]
     done = shared.safeai(*told, "--for-agent")
