@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import signal
 import socket
@@ -15,18 +16,24 @@ from pathlib import Path
 import pytest
 from tools_cli import PATIENCE
 from tools_governor import SAFEAI, Governor, verdict
-from tools_log import ORIGIN, OTHER_SIGNER, WITNESS_SIGNER
+from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, OTHER_SIGNER, WITNESS_SIGNER
 
 from safeai_git.core.errors import WrongUse
 from safeai_git.core.log.checkpoint import Checkpoint
 from safeai_git.core.log.cosignature import Cosignature, message
+from safeai_git.core.log.entry import Draft
 from safeai_git.core.log.note import COSIGNATURE, ED25519, Note, NoteKey, NoteSignature
 from safeai_git.core.log.policy import Party, parse_policy
 from safeai_git.core.log.proof import LogProof
 from safeai_git.core.publickey import parse_openssh
+from safeai_git.governor.audit_log import Receipt
+from safeai_git.governor.http import submitter
+from safeai_git.governor.log_signer import LogSigner
+from safeai_git.governor.open_log import open_file_log
+from safeai_git.governor.problem import Problem
 from safeai_git.governor.settings import read_settings
 from safeai_git.governor.witness_client import WitnessClient
-from safeai_git.governor.witnesses import FOLDER, QUORUM, read_witness_policy
+from safeai_git.governor.witnesses import FOLDER, QUORUM, Witnesses, read_witness_policy
 from safeai_git.keys.ed25519 import Ed25519Signer, verify
 
 AGENT = OTHER_SIGNER
@@ -377,3 +384,34 @@ def test_addresses_that_are_not_asked(url: str) -> None:
 def test_required_needs_a_policy() -> None:
     with pytest.raises(WrongUse, match="needs SAFEAI_WITNESS_POLICY"):
         read_settings({"SAFEAI_WITNESS_REQUIRED": "on"})
+
+
+def test_too_few_witnesses_is_said_and_nobody_waits_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_file_log(tmp_path, LogSigner(ORIGIN, [LOG_SIGNER]))
+    away = f"witness w {unlike(1).format()} http://127.0.0.1:{free_port()}\nquorum w\n"
+    asked: list[tuple[str, str]] = []
+    witnesses = Witnesses(
+        log,
+        ORIGIN,
+        (LOG_KEY,),
+        parse_policy(away.encode()),
+        tmp_path / FOLDER,
+        required=True,
+        count=lambda name, result: asked.append((name, result)),
+    )
+    try:
+        witnesses.start()
+        receipt = log.append(Draft.of_data("policy", "p", {"version": 1}), PATIENCE)
+        assert isinstance(receipt, Receipt)
+        monkeypatch.setattr(submitter, "WITNESS_SECONDS", 0.01)
+        with pytest.raises(Problem, match="too few witnesses"):
+            asyncio.run(submitter.witnessed(witnesses, [receipt]))
+        assert not witnesses.wait(1, 0.01)
+        assert witnesses.newest() is witnesses.settled() is None
+        assert asyncio.run(submitter.witnessed(None, [receipt])) == (receipt,)
+        until(lambda: ("hostile1.example", "unreachable") in asked)
+    finally:
+        witnesses.close()
+        log.close()
