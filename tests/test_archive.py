@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import os
 import re
 import subprocess
 import threading
@@ -122,17 +123,24 @@ class Store(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
+    def environment(self) -> dict[str, str]:
+        """What a program has to be told to use this store, and nothing of the machine's own."""
+        return {
+            "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "not a secret",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.server_port}",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "NO_PROXY": "127.0.0.1",
+        }
+
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     made = Store()
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "not a secret",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{made.server_port}",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    for name, value in made.environment().items():
         monkeypatch.setenv(name, value)
     yield made
     made.shutdown()
@@ -238,12 +246,7 @@ def test_a_frame_that_would_fill_the_memory_is_read_in_pieces(tmp_path: Path) ->
 def test_a_governor_is_archived_while_it_runs(tmp_path: Path, store: Store) -> None:
     with Governor(tmp_path / "g") as governor:
         assert governor.register(OTHER_SIGNER).status == 201
-        environment = governor.environment | {
-            "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
-            "AWS_SECRET_ACCESS_KEY": "not a secret",
-            "AWS_DEFAULT_REGION": "eu-west-1",
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{store.server_port}",
-        }
+        environment = governor.environment | store.environment()
 
         def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
             return subprocess.run(
