@@ -189,6 +189,11 @@ def test_a_cut_line_below_a_divider_ends() -> None:
     assert block.pairs == [("A", "b")]
 
 
+def test_an_old_conflict_list_in_the_first_line_stays_open() -> None:
+    """As in git's ``ignore_non_trailer``, where only a line that ends a run closes the list."""
+    assert read_block("Conflicts:\nx\n\n\ta\n").end == len("Conflicts:\nx\n")
+
+
 def test_without_a_divider_as_git_log_reads() -> None:
     """``%(trailers)`` reads on below ``---``."""
     message = "s\n\nA: b\n---\nmore\n\nC: d\n"

@@ -109,10 +109,9 @@ def _first_of_block(lines: list[str]) -> int:
     trailers, or one is of git's own making and at least a quarter are trailers.
     """
     none = len(lines)
-    title = next((i for i, line in enumerate(lines) if line[0] != _COMMENT and _is_blank(line)), none)
     trailers = others = continuations = 0
     generated, only_blanks = False, True
-    for index in range(none - 1, title - 1, -1):
+    for index in range(none - 1, -1, -1):  # git stops at the title, above which there is no blank line
         line = lines[index]
         if line[0] == _COMMENT:
             others += continuations
@@ -121,7 +120,7 @@ def _first_of_block(lines: list[str]) -> int:
             if only_blanks:
                 continue
             others += continuations
-            found = trailers * 3 >= others if generated else trailers and not others
+            found = trailers * 3 >= others if generated else not others  # the block is not empty here
             return index + 1 if found else none
         else:
             only_blanks = False
