@@ -155,7 +155,7 @@ def parse_traces(data: bytes) -> Iterator[Record]:
     """
     _bounded(data, "the trace records are")
     lines = [line for line in data.split(b"\n") if line.strip()]
-    if len(lines) > 1 and not lines[0].rstrip().endswith(b"}"):
+    if lines and not lines[0].rstrip().endswith(b"}"):
         lines = [data]  # one object, spread over lines
     for line in lines:
         yield parse_trace(line)
