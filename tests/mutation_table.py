@@ -158,6 +158,14 @@ SAME: dict[tuple[str, str], str] = {
     ): "50 characters without the prefix are no whole base64",
     (
         "core/envelope.py",
+        "format: `self._line` is always false",
+    ): "a shortcut: made again, the line is the same",
+    (
+        "core/rules/protected_path.py",
+        "of_anybody: `b''` dropped from `one.path or b''`",
+    ): "each of those findings names a path",
+    (
+        "core/envelope.py",
         "parse: `found is not None` is always false",
     ): "a shortcut: the long way says the same",
     (
