@@ -284,6 +284,17 @@ LONE: dict[str, tuple[str, ...]] = {
         "parse: `len(path) > 64` becomes `len(path) >= 64`",
         "parse: `tile.width > WIDTH` becomes `tile.width >= WIDTH`",
     ),
-    "weighing.py": ("weigh: the condition `not line.startswith(RECEIPT)` dropped",),
+    "weighing.py": (
+        "weigh: the condition `not line.startswith(RECEIPT)` dropped",
+        "_decide: `worst is not None and worst.outcome is Outcome.DENY` is always false",
+        "_decide: `worst.outcome is Outcome.DENY` dropped from `worst is not None and worst.outcome is Outcome.DENY`",
+        "_decide: `worst is not None and worst.outcome is Outcome.REVIEW` is always false",
+        "_decide: `worst is not None and worst.outcome is Outcome.REVIEW` is always true",
+        "_decide: `asks is None` dropped from `claim.decision == 'allow' and asks is None`",
+        "_decide: `worst.outcome is Outcome.REVIEW` dropped from `worst is not None and worst.outcome is Outcome.REVIEW`",
+        "_decide: `Outcome.DENY` becomes a warning",
+        "_decide: `Outcome.REVIEW` becomes a warning",
+        "_decide: `asks` is always false",
+    ),
 }
 """Mutants that ``test_lone_guards.py`` is there for; no other one runs it."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from test_guards import AI, RING, signed, trust, verdict_of
+from test_guards import AI, CI, RING, STAMP, edit, policy, proposal, signed, trust, verdict_of
 from tools_log import LOG_KEY, LOG_SIGNER, WITNESS_KEY
 
+from safeai_git.agents import catalogue
 from safeai_git.core.errors import FormatError
 from safeai_git.core.log import note
 from safeai_git.core.log.policy import MAX_BYTES, MAX_LINES, parse_policy
 from safeai_git.core.log.proof import LogProof
 from safeai_git.core.log.tiles import WIDTH, Tile
+from safeai_git.core.message import Message
 from safeai_git.core.receipt import START
 from safeai_git.weighing import Court, Subject, weigh
 
@@ -80,3 +84,39 @@ def test_the_path_of_a_tile_is_read_back() -> None:
     for path in (Tile(0, 10**31, 12).path(), "tile/0/000.p/256", "tile/0/x000/001", "tile/64/000"):
         with pytest.raises(FormatError):
             Tile.parse(path)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message", "status", "reason"),
+    [
+        ("deny", "x\n", "denied", "no person is named who asked for the work"),
+        (
+            "review",
+            "x\n",
+            "unapproved",
+            "no person is named who asked for the work; 0 of 1 approvals are there",
+        ),
+        ("warn", "x\n", "valid", "a trusted verdict allows it"),
+        ("deny", "x\n\nRequested-by: Anna <anna@example.com>\n", "valid", "a trusted verdict allows it"),
+    ],
+)
+def test_what_a_message_lacks_is_asked_of_each_commit_itself(
+    outcome: str, message: str, status: str, reason: str
+) -> None:
+    layer = policy(accountable_trailers=["Requested-by"], outcomes={"accountable-human": outcome})
+    verdict = signed(verdict_of(layer=layer), CI)
+    change = proposal(edit())
+    who = replace(AI, message=Message(message, catalogue()))
+    found = weigh(
+        [verdict], Subject(change.tree, change.base_tree, who), Court(trust(layer), RING, STAMP.time)
+    )
+    assert (found.status, found.reason) == (status, reason)
+
+
+def test_a_verdict_that_asks_for_review_says_so_where_the_message_lacks_nothing() -> None:
+    layer = policy(protected_paths=["src/"])
+    change = proposal(edit())
+    subject = Subject(change.tree, change.base_tree, AI)
+    found = weigh([signed(verdict_of(layer=layer), CI)], subject, Court(trust(layer), RING, STAMP.time))
+    assert found.status == "unapproved"
+    assert found.reason == "the verdict asks for review; 0 of 1 approvals are there"
