@@ -61,7 +61,7 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "core/policy.py": (("governs", "admits", "tier", "safe_mode", "threshold", "checks_for"), POLICY),
     "core/wildmatch.py": (("_parse", "_refuse_odd_bracket", "first_match_folded"), WILDMATCH),
     "core/canonical.py": (
-        ("loads", "_object", "_integer", "_float", "_check", "_check_text"),
+        ("loads", "_is_plain", "_object", "_integer", "_float", "_check", "_check_text"),
         ("test_canonical.py",),
     ),
     "core/publickey.py": (

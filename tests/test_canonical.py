@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 import struct
+from typing import Any
 
 import pytest
-from hypothesis import given
+import rfc8785
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from safeai_git.core import canonical
@@ -134,6 +137,45 @@ def test_what_is_written_reads_back_the_same(value: canonical.JSON) -> None:
     data = canonical.dumps(value)
     assert canonical.loads(data, limit=len(data)) == value
     assert canonical.dumps(canonical.loads(data, limit=len(data))) == data
+
+
+WRITTEN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.text('\x00\x1f "\\/\x7f\u2028\ud800\U00010000\ue000'),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner)
+        | st.dictionaries(st.text('aA_\x00"é\ue000\U00010000') | st.none() | st.integers(), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(WRITTEN)
+@example({"\U00010000": 0, "\ue000": 0})
+@example({"a": 1.0})
+@example([2**53])
+@example([-(2**53)])
+@example({1: "a"})
+@example([True, 1, None])
+def test_the_quick_way_writes_what_the_library_writes_or_leaves_it_to_it(value: canonical.JSON) -> None:
+    try:
+        expected = rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, TypeError):
+        with pytest.raises((FormatError, TypeError)):
+            canonical.dumps(value)
+    else:
+        assert canonical.dumps(value) == expected
+
+
+@pytest.mark.parametrize("kind", [enum.IntEnum("Number", ["ONE"]), enum.StrEnum("Text", ["ONE"])])
+def test_a_value_of_a_kind_of_its_own_is_the_librarys_to_write(kind: Any) -> None:
+    assert canonical.dumps([kind.ONE]) == rfc8785.dumps([kind.ONE])
+    assert canonical.dumps({"a": kind.ONE}) == rfc8785.dumps({"a": kind.ONE})
 
 
 @given(VALUES)

@@ -42,6 +42,12 @@ def dumps(value: JSONLike) -> bytes:
         FormatError: The value has no canonical form.
     """
     try:
+        written = _ENCODER.encode(value)
+        if _is_plain(value):
+            return written.encode("utf-8")
+    except (ValueError, TypeError, RecursionError):  # among them a cycle and half a surrogate pair
+        pass  # the library says what is wrong
+    try:
         return rfc8785.dumps(value)
     except RecursionError:
         raise FormatError("the value is nested too deeply, or in itself, to be written as JSON") from None
@@ -50,6 +56,36 @@ def dumps(value: JSONLike) -> bytes:
         raise FormatError("an object's key holds half of a surrogate pair, which JSON cannot carry") from None
     except rfc8785.CanonicalizationError as error:
         raise FormatError(f"the value has no canonical JSON form: {error}") from error
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+"""Python's own, in C and five times as quick: canonical for what `_is_plain` names."""
+
+
+def _is_plain(value: object) -> bool:
+    """Whether Python's JSON of a value is canonical: it escapes strings as RFC 8785 does, and sorts such keys alike.
+
+    Not for numbers with a fraction, and not for keys beyond ASCII, which are sorted by their UTF-16 there.
+
+    Args:
+        value: Something without cycles.
+    """
+    pending = [value]
+    for item in pending:
+        kind = type(item)
+        if kind is dict:
+            for key in item:  # type: ignore[attr-defined]
+                if type(key) is not str or not key.isascii():
+                    return False
+            pending += item.values()  # type: ignore[attr-defined]
+        elif kind is list or kind is tuple:
+            pending += item  # type: ignore[arg-type]
+        elif kind is int:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:  # type: ignore[operator]
+                return False
+        elif kind is not str and kind is not bool and item is not None:
+            return False
+    return True
 
 
 def loads(data: bytes, *, limit: int, depth: int = 32) -> JSON:
