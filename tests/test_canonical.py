@@ -172,6 +172,17 @@ def test_the_quick_way_writes_what_the_library_writes_or_leaves_it_to_it(value: 
         assert canonical.dumps(value) == expected
 
 
+def test_the_quick_way_takes_everything_that_statements_are_made_of() -> None:
+    most = canonical.MAX_INTEGER
+    for one in ({"a": "é"}, ["a"], ("a",), [1, most, -most], [True], [None]):
+        assert canonical._is_plain(one)
+
+
+def test_the_largest_integers_are_read() -> None:
+    most = canonical.MAX_INTEGER
+    assert canonical.loads(b"[%d,-%d]" % (most, most), limit=100) == [most, -most]
+
+
 @pytest.mark.parametrize("kind", [enum.IntEnum("Number", ["ONE"]), enum.StrEnum("Text", ["ONE"])])
 def test_a_value_of_a_kind_of_its_own_is_the_librarys_to_write(kind: Any) -> None:
     assert canonical.dumps([kind.ONE]) == rfc8785.dumps([kind.ONE])
