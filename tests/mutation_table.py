@@ -222,7 +222,7 @@ SAME: dict[tuple[str, str], str] = {
     ): "DEL is a control character, which no pattern holds",
     (
         "core/wildmatch.py",
-        "first_match_folded: `not self._twins` is always true",
+        "first_match_folded: `self._twins is None` is always true",
     ): "a shortcut: made again, the twins are the same",
     (
         "core/policy_values.py",

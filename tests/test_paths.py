@@ -147,6 +147,23 @@ TWINS = {
 }  # fmt: skip
 
 
+@settings(max_examples=1_000)
+@given(
+    st.lists(st.sampled_from(["a", "z", "0", "_", "-", ".", "/", "~1", " ", ":", "\\", "A", "é"])).map(
+        "".join
+    )
+)
+@example("a./b")
+@example("a..b")
+@example(".a/..")
+@example("a.")
+def test_folding_is_all_of_its_steps(text: str) -> None:
+    path = text.encode()
+    for step in FOLDS:
+        text = step.apply(text)
+    assert fold(path) == text.encode()
+
+
 def test_every_fold_has_its_twins() -> None:
     assert [step.name for step in FOLDS] == list(TWINS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -529,6 +530,33 @@ def test_the_first_pattern_that_matches_is_the_one_that_decides() -> None:
     assert rules.first_match_folded(b"top") is patterns[3]
     assert rules.first_match_folded(b"x/y") is None
     assert rules.first_match_folded(b"x/y") is None
+
+
+SHAPES = st.lists(
+    st.builds(
+        "{}{}{}".format,
+        st.sampled_from(["", "**/", "/"]),
+        st.sampled_from(
+            ["a", "b", "a/b", "a/", "A", "*a", "*", "?a", "a*/b", "[ab]", "**", "É", "a.b", "é/"]
+        ),
+        st.sampled_from(["", "/", "/**", "/**/", "/*"]),
+    ).filter(lambda text: "//" not in text and text != "/"),
+    max_size=6,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(SHAPES, st.lists(PATHS, min_size=1, max_size=10))
+def test_several_patterns_decide_as_each_by_itself_would(sources: list[str], paths: list[bytes]) -> None:
+    patterns = []
+    for source in sources:
+        with contextlib.suppress(PolicyError):
+            patterns.append(Pattern.parse(source))
+    rules = PatternSet(patterns)
+    for path in paths:
+        assert rules.first_match(path) is next((one for one in patterns if one.matches(path)), None)
+        folded = (one for one in patterns if one.matches(path) or one.folded().matches(fold(path)))
+        assert rules.first_match_folded(path) is next(folded, None)
 
 
 def test_no_patterns_match_nothing() -> None:

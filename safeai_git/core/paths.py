@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from safeai_git.core.display import (
@@ -48,6 +49,8 @@ DEEPEST_PATH = 128
 _RESERVED = re.compile(r'[<>:"|?*\\]')
 _DRIVE = re.compile("[A-Za-z]:")
 _AT_THE_END = re.compile(r"[. ](?:/|\Z)")
+_FOLDED = re.compile(rb"[a-z0-9_/-]*(?:\.[a-z0-9_-][a-z0-9_/-]*)*")
+"""Most paths: none of `FOLDS` finds anything in them."""
 _SHORT_NAME = re.compile(r"(?=[^.]{3,8}(?:\.|\Z))([^.~]{1,6})~[1-9][0-9]{0,5}(\.[^.]{0,3})?")
 
 # Microsoft, "Naming Files, Paths, and Namespaces". With any extension, and with spaces before it.
@@ -158,6 +161,8 @@ def fold(path: bytes) -> bytes:
 
     ``fold(fold(path)) == fold(path)``. Bytes that are not UTF-8 are kept as they are.
     """
+    if _FOLDED.fullmatch(path):
+        return path
     text = path.decode("utf-8", "surrogateescape")
     for step in FOLDS:
         text = step.apply(text)
@@ -209,7 +214,7 @@ def portability_problems(path: bytes) -> list[PathProblem]:
     found: dict[ProblemKind, PathProblem] = {}
     components = path.split(b"/")
     for component in components:
-        for problem in _component_problems(component):
+        for problem in _problems_of(component):
             found.setdefault(problem.kind, problem)
     if b".git" in fold(path).split(b"/"):
         found["git-alias"] = PathProblem("git-alias", "has a component that some system takes for .git")
@@ -220,6 +225,17 @@ def portability_problems(path: bytes) -> list[PathProblem]:
     if len(components) > DEEPEST_PATH:
         found["deep"] = PathProblem("deep", f"is {len(components):,} components deep, over {DEEPEST_PATH}")
     return list(found.values())
+
+
+def _problems_of(component: bytes) -> tuple[PathProblem, ...]:
+    long = len(component) > LONGEST_COMPONENT  # not worth the memory
+    return tuple(_component_problems(component)) if long else _known_problems(component)
+
+
+@lru_cache(maxsize=8_192)
+def _known_problems(component: bytes) -> tuple[PathProblem, ...]:
+    """Paths of one repository share most of their components."""
+    return tuple(_component_problems(component))
 
 
 def _component_problems(component: bytes) -> Iterator[PathProblem]:

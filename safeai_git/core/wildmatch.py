@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
+from typing import NamedTuple
 
 from safeai_git.core.display import CONTROL, IGNORABLE, safe_text
 from safeai_git.core.errors import PolicyError
@@ -48,6 +49,7 @@ class Pattern:
     source: str
     _components: tuple[Component, ...] = field(repr=False)
     _folder: bool = field(repr=False)
+    _shape: _Shape = field(repr=False, compare=False)
     _test: Test = field(repr=False, compare=False)
 
     @classmethod
@@ -61,7 +63,12 @@ class Pattern:
             components, folder = _parse(text)
         except GlobError as error:
             raise PolicyError(f"the pattern '{safe_text(text[:80])}' {error.what}", hint=error.hint) from None
-        return cls(text, components, folder, _test_for(components, folder=folder))
+        return cls._of(text, components, folder=folder)
+
+    @classmethod
+    def _of(cls, text: str, components: tuple[Component, ...], *, folder: bool) -> Pattern:
+        shape = _shape(components, folder=folder)
+        return cls(text, components, folder, shape, shape.test())
 
     def matches(self, path: bytes) -> bool:
         """Whether the pattern names this path, byte for byte."""
@@ -72,19 +79,25 @@ class Pattern:
 
         ``?`` and a bracket still match one byte, as in git.
         """
-        components = tuple(_folded(self._components))
-        return Pattern(self.source, components, self._folder, _test_for(components, folder=self._folder))
+        return self._of(self.source, tuple(_folded(self._components)), folder=self._folder)
+
+    @staticmethod
+    def any_of(patterns: Iterable[Pattern]) -> Test:
+        """What tells whether one of several patterns names a path, quicker than asking each of them."""
+        shapes = zip(_Shape(), *(pattern._shape for pattern in patterns), strict=True)  # noqa: SLF001
+        names, *others = (chain.from_iterable(one) for one in shapes)
+        return _Shape(frozenset(names), *map(tuple, others)).test()
 
 
 class PatternSet:
     """Patterns in the order in which they decide."""
 
-    __slots__ = ("_tests", "_twins", "patterns")
+    __slots__ = ("_any", "_any_twin", "_twins", "patterns")
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         self.patterns = tuple(patterns)
-        self._tests = [(pattern.matches, pattern) for pattern in self.patterns]
-        self._twins: list[tuple[Test, Test, Pattern]] = []
+        self._any = Pattern.any_of(self.patterns)
+        self._twins: tuple[Pattern, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.patterns)
@@ -94,10 +107,9 @@ class PatternSet:
 
     def first_match(self, path: bytes) -> Pattern | None:
         """The first pattern that names this very path: for allowing."""
-        for test, pattern in self._tests:
-            if test(path):
-                return pattern
-        return None
+        if not self._any(path):
+            return None
+        return next(pattern for pattern in self.patterns if pattern.matches(path))
 
     def first_match_folded(self, path: bytes) -> Pattern | None:
         """The first pattern that names this path, or another that a file system may take for it: for denying.
@@ -105,13 +117,14 @@ class PatternSet:
         Args:
             path: As git records it, not folded yet.
         """
-        if not self._twins:
-            self._twins = [(pattern.folded().matches, pattern.matches, pattern) for pattern in self.patterns]
-        twin = fold(path)
-        for test_twin, test, pattern in self._twins:
-            if test_twin(twin) or test(path):
-                return pattern
-        return None
+        if self._twins is None:  # at the first path, not when a policy is read
+            self._twins = tuple(pattern.folded() for pattern in self.patterns)
+            self._any_twin = Pattern.any_of(self._twins)
+        folded = fold(path)
+        if not self._any_twin(folded) and not self._any(path):
+            return None
+        each = zip(self._twins, self.patterns, strict=True)
+        return next(pattern for twin, pattern in each if twin.matches(folded) or pattern.matches(path))
 
 
 def _parse(text: str) -> tuple[tuple[Component, ...], bool]:
@@ -190,8 +203,32 @@ def _folded_name(component: Component) -> Component:
     return component if name is None else Component(tuple(fold(name)), strict=component.strict)
 
 
-def _test_for(components: Sequence[Component], *, folder: bool) -> Test:
-    """The quickest way to compare: the usual shapes need no regular expression at all."""
+class _Shape(NamedTuple):
+    """What a path has to be, begin with, end in or hold, or what else says so; each does by itself."""
+
+    names: frozenset[bytes] = frozenset()
+    starts: tuple[bytes, ...] = ()
+    ends: tuple[bytes, ...] = ()
+    parts: tuple[bytes, ...] = ()
+    others: tuple[Test, ...] = ()
+
+    def test(self) -> Test:
+        """Whether a path has this shape."""
+        names, starts, ends, parts, others = self
+
+        def test(path: bytes) -> bool:
+            if path in names or path.startswith(starts) or path.endswith(ends):
+                return True
+            for part in parts:
+                if part in path:
+                    return True
+            return any(other(path) for other in others) if others else False
+
+        return test
+
+
+def _shape(components: Sequence[Component], *, folder: bool) -> _Shape:
+    """The usual patterns need no regular expression at all."""
     rest = list(components)
     floating = len(rest) > 1 and rest[0].is_double_star and not rest[0].strict
     if floating:
@@ -202,23 +239,17 @@ def _test_for(components: Sequence[Component], *, folder: bool) -> Test:
     if floating and not below and not folder and len(rest) == 1 and rest[0].tokens[:1] == (STAR,):
         ending = Component(rest[0].tokens[1:]).literal
         if ending is not None:
-            return lambda path: path.endswith(ending)
+            return _Shape(ends=(ending,))
     names = [component.literal for component in rest]
     if None in names or not all(names):
-        return _regex_test(components, folder=folder)
+        return _Shape(others=(_regex_test(components, folder=folder),))
     name = b"/".join(filter(None, names))
-    prefix, inside, suffix = name + b"/", b"/" + name + b"/", b"/" + name
-    if floating and below:
-        return lambda path: path.startswith(prefix) or inside in path
-    if floating and folder:
-        return lambda path: path == name or path.startswith(prefix) or path.endswith(suffix) or inside in path
-    if floating:
-        return lambda path: path == name or path.endswith(suffix)
-    if below:
-        return lambda path: path.startswith(prefix)
-    if folder:
-        return lambda path: path == name or path.startswith(prefix)
-    return lambda path: path == name
+    return _Shape(
+        names=frozenset() if below else frozenset({name}),
+        starts=(name + b"/",) if below or folder else (),
+        ends=(b"/" + name,) if floating and not below else (),
+        parts=(b"/" + name + b"/",) if floating and (below or folder) else (),
+    )
 
 
 def _regex_test(components: Sequence[Component], *, folder: bool) -> Test:
