@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from itertools import chain
 from typing import NamedTuple
 
 from safeai_git.core.edit import MODE_TREE
@@ -72,9 +73,9 @@ def parse_tree(data: bytes, hash_size: int = 20) -> list[TreeEntry]:
         FormatError: The bytes are not a row of ``mode SP name NUL id``.
     """
     found = _ENTRY[hash_size].findall(data)
-    if sum(len(mode) + len(name) for mode, name, _ in found) + len(found) * (hash_size + 2) != len(data):
+    if sum(map(len, chain.from_iterable(found))) + len(found) * len(" \0") != len(data):
         raise FormatError("a tree object cannot be taken apart into entries")
-    return [TreeEntry(*entry) for entry in found]
+    return list(map(TreeEntry._make, found))
 
 
 def format_tree(entries: list[TreeEntry]) -> bytes:
