@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +51,7 @@ def root() -> None:
 
 @keys_app.command("generate")
 def keys_generate(
-    data_directory: DATA_DIRECTORY,
+    data_directory: DATA_DIRECTORY = Path(),
     key_id: Annotated[
         str, typer.Option("--key-id", metavar="NAME", help="The key's name in file names.")
     ] = "default",
@@ -74,6 +75,40 @@ def serve() -> None:
         from safeai_git.governor.http.server import serve as run_server
 
         run_server(settings)
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@app.command()
+def doctor(
+    form: Annotated[Format, typer.Option("--format", help="For people, or for programs.")] = Format.TEXT,
+    archive: Annotated[
+        str,
+        typer.Option(
+            "--archive", metavar="PLACE", help="Look at this archive too: a folder or s3://BUCKET/PREFIX."
+        ),
+    ] = "",
+) -> None:
+    """Say what keeps a Governor with these settings from serving, and what to do. Ends with 0, 1 broken, 3 could not look."""
+    import time
+
+    from safeai_git.report.style import Style
+
+    with _extra():
+        from safeai_git.governor.doctor import report
+        from safeai_git.governor.doctor.run import doctor as examine
+
+        found = examine(os.environ, now=time.time(), archive=archive)
+    if form is Format.JSON:
+        typer.echo(report.data(found))
+    else:
+        typer.echo(report.text(found, Style.for_stream(sys.stdout, os.environ)))
+    raise typer.Exit(report.exit_code(found))
 
 
 @app.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -185,6 +185,9 @@ class KeyBook:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def __iter__(self) -> Iterator[ListedKey]:
+        return iter(self._keys.values())
 
     def find(self, key_id: str) -> ListedKey | None:
         """What is known of a key."""

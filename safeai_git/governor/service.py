@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,8 +120,8 @@ def open_governor(settings: Settings, *, on_failure: Callable[[LogFailed], None]
         LogProofInvalid: It is damaged, rolled back, forked, or gone though there was one.
     """
     authenticator = build(settings)
-    signer = _signer(settings)
-    origin = settings.log_origin or _origin(settings, signer)
+    signer = signer_of(settings, os.environ)
+    origin = settings.log_origin or origin_of(settings, signer)
     metrics = Metrics()
     with ExitStack() as opened:
         log_signer = LogSigner(origin, [signer])
@@ -154,9 +154,19 @@ def _witness_policy(settings: Settings, signer: LogSigner) -> WitnessPolicy | No
     return read_witness_policy(settings.witness_policy, signer.keys, required=settings.witness_required)
 
 
-def _signer(settings: Settings) -> Signer:
+def signer_of(settings: Settings, environ: Mapping[str, str]) -> Signer:
+    """The Governor's key.
+
+    Args:
+        settings: Which one.
+        environ: Where a key service is, and how to ask it.
+
+    Raises:
+        WrongUse: What is named is no key.
+        KeyUnusable: It is missing, or cannot be used.
+    """
     if is_reference(settings.key_id):
-        return open_signer(settings.key_id, os.environ)
+        return open_signer(settings.key_id, environ)
     path = settings.data_dir / "keys" / f"ed25519.{settings.key_id}.sk"
     if not path.exists():
         raise KeyUnusable(
@@ -166,8 +176,13 @@ def _signer(settings: Settings) -> Signer:
     return load_signer(path)
 
 
-def _origin(settings: Settings, signer: Signer) -> str:
-    """The name of a log that nobody named: its own word if it is there, else one after its first key."""
+def origin_of(settings: Settings, signer: Signer) -> str:
+    """The name of a log that nobody named: its own word if it is there, else one after its first key.
+
+    Raises:
+        WrongUse: The log is in a database, where it has to be named.
+        StorageError: The log cannot be read.
+    """
     if settings.database_url:
         raise WrongUse(
             "SAFEAI_DATABASE_URL needs SAFEAI_LOG_ORIGIN: all replicas have to agree on the log's name",

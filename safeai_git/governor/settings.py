@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -346,18 +346,48 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Raises:
         WrongUse: A variable's value makes no sense, is given twice, or the variable is none of ours.
     """
-    _refuse_strangers(environ)
+    settings, slips = look_at(environ)
+    if slips:
+        raise slips[0].error
+    return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """What is wrong with a setting.
+
+    Attributes:
+        variable: Its name, or the first of those that contradict each other.
+        error: What `read_settings` would say of it.
+    """
+
+    variable: str
+    error: WrongUse
+
+
+def look_at(environ: Mapping[str, str]) -> tuple[Settings, list[Slip]]:
+    """Read what can be read: the settings, with the default where a value makes no sense, and everything that is wrong."""
+    slips = list(_strangers(environ))
     values: dict[str, object] = {}
     for variable in VARIABLES:
-        text = _text(variable, environ)
         try:
-            values[variable.field] = variable.read(text)
-        except ValueError as error:
-            shown = "its value" if variable.secret else repr(text[:80])
-            raise WrongUse(f"{variable.name} cannot be {shown}: {error}") from None
+            values[variable.field] = _value(variable, environ)
+        except WrongUse as error:
+            slips.append(Slip(variable.name, error))
+            values[variable.field] = variable.read(variable.default)
     settings = Settings(**values)  # type: ignore[arg-type]  # the table above fills every field, and a test says so
-    _refuse_contradictions(settings)
-    return settings
+    wrong = {slip.variable for slip in slips}
+    slips += (slip for slip in _contradictions(settings) if slip.variable not in wrong)
+    return settings, slips
+
+
+def _value(variable: Variable, environ: Mapping[str, str]) -> object:
+    text = _text(variable, environ)
+    try:
+        return variable.read(text)
+    except ValueError as error:
+        shown = "its value" if variable.secret else repr(text[:80])
+        raise WrongUse(f"{variable.name} cannot be {shown}: {error}") from None
 
 
 def _text(variable: Variable, environ: Mapping[str, str]) -> str:
@@ -379,28 +409,30 @@ def _text(variable: Variable, environ: Mapping[str, str]) -> str:
     return text.strip()
 
 
-def _refuse_strangers(environ: Mapping[str, str]) -> None:
+def _strangers(environ: Mapping[str, str]) -> Iterator[Slip]:
     known = {variable.name for variable in VARIABLES}
     known |= {f"{variable.name}_FILE" for variable in VARIABLES if variable.secret}
     for name in sorted(environ):
         # Kubernetes sets SAFEAI_…_SERVICE_HOST and the like for a Service whose name begins so.
         if name.startswith(PREFIX) and name not in known and "_SERVICE_" not in name and "_PORT_" not in name:
             near = difflib.get_close_matches(name, known, 1)
-            raise WrongUse(
-                f"{name} is no setting of the Governor", hint=f"did you mean {near[0]}?" if near else ""
-            )
+            hint = f"did you mean {near[0]}?" if near else ""
+            yield Slip(name, WrongUse(f"{name} is no setting of the Governor", hint=hint))
 
 
-def _refuse_contradictions(settings: Settings) -> None:
+def _contradictions(settings: Settings) -> Iterator[Slip]:
+    def slip(variable: str, rest: str) -> Slip:
+        return Slip(variable, WrongUse(f"{variable} {rest}"))
+
     if (settings.tls_cert is None) != (settings.tls_key is None):
-        raise WrongUse("SAFEAI_TLS_CERT and SAFEAI_TLS_KEY need each other")
+        yield slip("SAFEAI_TLS_CERT", "and SAFEAI_TLS_KEY need each other")
     if settings.tls_client_ca and not settings.tls_cert:
-        raise WrongUse(
-            "SAFEAI_TLS_CLIENT_CA needs SAFEAI_TLS_CERT: clients are asked for theirs by our own TLS"
+        yield slip(
+            "SAFEAI_TLS_CLIENT_CA", "needs SAFEAI_TLS_CERT: clients are asked for theirs by our own TLS"
         )
     if settings.witness_required and settings.witness_policy is None:
-        raise WrongUse("SAFEAI_WITNESS_REQUIRED needs SAFEAI_WITNESS_POLICY, which names the witnesses")
+        yield slip("SAFEAI_WITNESS_REQUIRED", "needs SAFEAI_WITNESS_POLICY, which names the witnesses")
     if settings.jwt_public_key and settings.jwt_jwks_url:
-        raise WrongUse(
-            "SAFEAI_JWT_PUBLIC_KEY and SAFEAI_JWT_JWKS_URL are both set: keep the one that you mean"
+        yield slip(
+            "SAFEAI_JWT_PUBLIC_KEY", "and SAFEAI_JWT_JWKS_URL are both set: keep the one that you mean"
         )

@@ -37,3 +37,23 @@ def from_pem(text: str) -> bytes:
         return x509.load_pem_x509_certificate(text.encode()).public_bytes(Encoding.DER)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise FormatError(f"not a certificate in PEM: {' '.join(str(error).split())}") from None
+
+
+def periods(text: bytes) -> list[tuple[str, float, float]]:
+    """The certificates of a PEM file, in order: subject (RFC 4514), and from when to when it is valid, in Unix seconds.
+
+    Raises:
+        FormatError: There is none in it, or one of them is none.
+    """
+    try:
+        found = x509.load_pem_x509_certificates(text)
+        return [
+            (
+                one.subject.rfc4514_string(),
+                one.not_valid_before_utc.timestamp(),
+                one.not_valid_after_utc.timestamp(),
+            )
+            for one in found
+        ]
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise FormatError(f"not certificates in PEM: {' '.join(str(error).split())}") from None

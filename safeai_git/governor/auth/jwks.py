@@ -99,14 +99,15 @@ class RemoteKeys:
 
     def _renew(self, now: float) -> None:
         try:
-            found = _keys(json.loads(self._get(self._url)), self._algorithm)
+            found = usable(json.loads(self._get(self._url)), self._algorithm)
         except (OSError, ValueError, RecursionError):
             return  # what was fetched before serves until it is stale
         if found:
             self._keys, self._fetched = found, now
 
 
-def _keys(data: object, algorithm: Algorithm) -> dict[str, TokenKey]:
+def usable(data: object, algorithm: Algorithm) -> dict[str, TokenKey]:
+    """The keys of a JWKS that serve an algorithm, by ``kid``; what does not is passed over."""
     rows = data.get("keys") if isinstance(data, dict) else None
     found: dict[str, TokenKey] = {}
     for row in rows[:MOST_KEYS] if isinstance(rows, list) else []:

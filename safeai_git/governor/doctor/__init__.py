@@ -1,0 +1,1 @@
+"""``safeai doctor``: whether a Governor could serve with these settings, and what is wrong where."""

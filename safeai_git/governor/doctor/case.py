@@ -1,0 +1,71 @@
+"""The Governor that is examined: its settings, and what earlier examiners learned that later ones need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safeai_git.core.log.note import ED25519, NoteKey
+from safeai_git.governor.live import LiveState
+from safeai_git.governor.settings import Settings, Slip
+from safeai_git.keys.port import Signer
+
+
+@dataclass(slots=True)
+class Case:
+    """What is known so far. Nothing in it is ever written.
+
+    Attributes:
+        settings: As far as they make sense.
+        slips: What is wrong with them.
+        environ: Where they came from.
+        now: Seconds since 1970.
+        archive: Where the log is archived, if somebody said so.
+        signer: The Governor's key, once it was loaded.
+        origin: The log's name, once it is known.
+        size: How many entries the log's newest checkpoint covers; ``None`` where nobody could tell.
+        last: Time of the log's last entry, in Unix seconds; ``None`` likewise.
+        live: What follows from the log's entries, once they were read.
+    """
+
+    settings: Settings
+    slips: list[Slip]
+    environ: Mapping[str, str]
+    now: float
+    archive: str = ""
+    signer: Signer | None = None
+    origin: str = ""
+    size: int | None = None
+    last: float | None = None
+    live: LiveState | None = None
+    running: bool = False
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def log(self) -> Path:
+        """The log's file, where it is one."""
+        return self.settings.data_dir / "audit.log"
+
+    @property
+    def log_keys(self) -> tuple[NoteKey, ...]:
+        """The key that the log has to be signed with; empty where it is not known."""
+        if self.signer is None or not self.origin:
+            return ()
+        return (NoteKey(self.origin, ED25519, self.signer.public.raw),)
+
+
+def ago(seconds: float) -> str:
+    """A time that has passed, in words."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def size_of(count: float) -> str:
+    """A number of bytes, in words."""
+    for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= length:
+            return f"{count / length:,.1f} {unit}"
+    return f"{count:.0f} bytes"
