@@ -203,6 +203,13 @@ def test_bytes_that_are_no_key_or_no_signature_do_not_verify(public: bytes, sign
     assert not verify(public, signature, b"m")
 
 
+def test_a_signer_is_not_made_of_halves_that_do_not_belong_together() -> None:
+    other = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    with pytest.raises(KeyUnusable, match="does not belong to the public key SHA256:"):
+        Ed25519Signer(PUBLIC, other)
+    assert verify(PUBLIC.raw, Ed25519Signer(PUBLIC, PRIVATE).sign(b"m"), b"m")
+
+
 def test_a_signer_does_not_show_its_secret() -> None:
     shown = repr(Ed25519Signer.of(PRIVATE))
     assert "private" not in shown.lower()

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from base64 import b64encode
 from binascii import Error as Base64Error
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from dataclasses import dataclass, field
 
 from safeai_git.core import canonical
@@ -110,12 +109,14 @@ class Envelope:
         """
         if self._line:
             return self._line
-        line = canonical.dumps(
-            {
-                "payload": b64encode(self.untrusted_payload).decode(),
-                "payloadType": self.payload_type,
-                "signatures": [{"keyid": s.keyid, "sig": b64encode(s.sig).decode()} for s in self.signatures],
-            }
+        # Canonical JSON of these members by hand: base64 and key ids need no escape, and the type is written by `canonical`.
+        line = b'{"payload":"%b","payloadType":%b,"signatures":[%b]}' % (
+            b2a_base64(self.untrusted_payload, newline=False),
+            canonical.dumps(self.payload_type),
+            b",".join(
+                b'{"keyid":"%b","sig":"%b"}' % (one.keyid.encode(), b2a_base64(one.sig, newline=False))
+                for one in self.signatures
+            ),
         )
         if len(line) > MAX_LINE:
             raise FormatError(
@@ -139,8 +140,8 @@ class Envelope:
             payload, kind, keyid, sig = (one.decode("ascii") for one in found.groups())
             parsed = cls(kind, _base64(payload), (Signature(keyid, _base64(sig)),))
             if (
-                b64encode(parsed.untrusted_payload) == found[1]
-                and b64encode(parsed.signatures[0].sig) == found[4]
+                b2a_base64(parsed.untrusted_payload, newline=False) == found[1]
+                and b2a_base64(parsed.signatures[0].sig, newline=False) == found[4]
             ):
                 object.__setattr__(parsed, "_line", bytes(line))
                 return parsed

@@ -11,7 +11,11 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from safeai_git.core.errors import KeyUnusable
 from safeai_git.core.publickey import PublicKey
+
+_PROBE = b"safeai-git: do these two halves belong together?"
+"""Signed once for each key that is loaded, and nothing that anybody takes for a statement."""
 
 
 def verify(public: bytes, signature: bytes, message: bytes) -> bool:
@@ -39,10 +43,20 @@ def _key(public: bytes) -> Ed25519PublicKey:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ed25519Signer:
-    """A `Signer` whose private key is in this process's memory. Its representation shows the public half only."""
+    """A `Signer` whose private key is in this process's memory. Its representation shows the public half only.
+
+    Made only of halves that belong together: one signature is checked here, so that not each of them has to be.
+
+    Raises:
+        KeyUnusable: They do not.
+    """
 
     public: PublicKey
     _private: Ed25519PrivateKey = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not verify(self.public.raw, self._private.sign(_PROBE), _PROBE):
+            raise KeyUnusable(f"the private key does not belong to the public key {self.public.key_id}")
 
     @classmethod
     def of(cls, private: Ed25519PrivateKey) -> Ed25519Signer:
