@@ -73,7 +73,7 @@ def bare(folder: Path, batch: int) -> tuple[float, list[float]]:
 
 
 def one(log: AuditLog, made: Made) -> tuple[float, list[float]]:
-    """One submitter that waits for each receipt."""
+    """One submitter that waits for each receipt, in a thread like those that the Governor answers from."""
     ready = [made(0, number) for number in range(20_000)]
     times: list[float] = []
     end = time.perf_counter() + SPAN
@@ -131,7 +131,7 @@ def appending(folder: Path, rounds: int) -> Iterator[Row]:
     for number in range(rounds + 1):
         found = {
             "bare 1": bare(folder, 1),
-            "one": one(log, plain(f"one{number}")),
+            "one": asyncio.run(asyncio.to_thread(one, log, plain(f"one{number}"))),
             "bare 64": bare(folder, CLIENTS),
             "many": many(log, plain(f"many{number}")),
         }

@@ -127,6 +127,8 @@ class AuditLog:
         self._covered = 0
         self._failed: LogFailed | None = None
         self._head_error: StorageError | None = None
+        self._turn = threading.Lock()
+        """Held by whoever writes a batch; taken before the queue's."""
         self._queue: deque[Ticket] = deque()
         self._waiting = 0
         self._closing = False
@@ -192,20 +194,38 @@ class AuditLog:
         """
         ticket = Ticket(tuple(drafts), wake)
         with self._changed:
-            if self._failed:
-                raise self._failed
-            if self._closing or self._waiting + len(ticket.drafts) > self._most_waiting:
-                what = "is closing" if self._closing else f"has {self._waiting:,} entries waiting"
-                raise LogFull(f"the log {what}", hint="try again in a moment, under the same ids")
-            self._queue.append(ticket)
-            self._waiting += len(ticket.drafts)
+            self._enqueue(ticket)
             if len(self._queue) == 1:
                 self._changed.notify()
         return ticket
 
+    def _enqueue(self, ticket: Ticket) -> None:
+        if self._failed:
+            raise self._failed
+        if self._closing or self._waiting + len(ticket.drafts) > self._most_waiting:
+            what = "is closing" if self._closing else f"has {self._waiting:,} entries waiting"
+            raise LogFull(f"the log {what}", hint="try again in a moment, under the same ids")
+        self._queue.append(ticket)
+        self._waiting += len(ticket.drafts)
+
     def append(self, draft: Draft, seconds: float = -1) -> Result:
-        """Submit one entry and wait for its receipt; raises as `submit` and `Ticket.wait` do."""
-        return self.submit((draft,)).wait(seconds)[0]
+        """Submit one entry and wait for its receipt; raises as `submit` and `Ticket.wait` do.
+
+        Where nobody else is writing, the caller's thread writes it, with whatever waits by then: the log's thread would
+        have to be woken, and to wake the caller again. The time that is set counts for waiting, not for one's own sync.
+        """
+        # Never the main thread: a signal's handler may raise in it anywhere, also between a write and its sync.
+        if threading.current_thread() is threading.main_thread() or not self._turn.acquire(blocking=False):
+            return self.submit((draft,)).wait(seconds)[0]
+        ticket = Ticket((draft,), None)
+        try:
+            with self._changed:
+                self._enqueue(ticket)
+                taken = self._taken()
+            self._commit(taken)
+        finally:
+            self._turn.release()
+        return ticket.wait(seconds)[0]
 
     def receipt(self, index: int) -> Receipt:
         """A receipt for any entry, under the newest published checkpoint.
@@ -233,24 +253,33 @@ class AuditLog:
         self._ended.set()
         if self._keeper.is_alive():
             self._keeper.join()
-        self._store.close()
+        with self._turn:
+            self._store.close()
 
     def _write(self) -> None:
-        while tickets := self._take():
-            self._commit(tickets)
+        while self._wait():
+            with self._turn:
+                with self._changed:
+                    taken = self._taken()
+                if taken:  # else somebody else wrote them meanwhile
+                    self._commit(taken)
 
-    def _take(self) -> list[Ticket]:
-        """Everything that waits, up to a batch; nothing when the log is closing and empty."""
-        taken: list[Ticket] = []
-        entries = size = 0
+    def _wait(self) -> bool:
+        """Wait until there is something to write; ``False`` when the log is closing and nothing is left."""
         with self._changed:
             while not self._queue and not self._closing:
                 self._changed.wait()
-            while self._queue and entries < MOST_ENTRIES and size < MOST_BYTES:
-                ticket = self._queue.popleft()
-                taken.append(ticket)
-                entries += len(ticket.drafts)
-                size += sum(len(draft.rest) for draft in ticket.drafts)
+            return bool(self._queue)
+
+    def _taken(self) -> list[Ticket]:
+        """Everything that waits, up to a batch. For whoever holds both locks."""
+        taken: list[Ticket] = []
+        entries = size = 0
+        while self._queue and entries < MOST_ENTRIES and size < MOST_BYTES:
+            ticket = self._queue.popleft()
+            taken.append(ticket)
+            entries += len(ticket.drafts)
+            size += sum(len(draft.rest) for draft in ticket.drafts)
         return taken
 
     def _commit(self, tickets: list[Ticket]) -> None:
