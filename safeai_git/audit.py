@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from safeai_git.core.envelope import Envelope
+from safeai_git.audit_signatures import DoesNotHold, EntrySignatures
 from safeai_git.core.errors import FormatError, LogProofInvalid, StorageError
 from safeai_git.core.log.chain import Chain, Line, holds_valid_commit, is_commit, is_entry, lines_of
 from safeai_git.core.log.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint
@@ -22,7 +22,7 @@ from safeai_git.core.log.entry import Entry, taken_apart
 from safeai_git.core.log.ids import Ids
 from safeai_git.core.log.note import COSIGNATURE, ED25519, Note, NoteKey
 from safeai_git.core.log.policy import WitnessPolicy
-from safeai_git.core.publickey import PublicKey, parse_openssh
+from safeai_git.core.publickey import PublicKey
 from safeai_git.keys.ed25519 import verify
 
 CHUNK = 1 << 20
@@ -178,9 +178,18 @@ def verify_file(
         origin, claimed = "", ()
     origin = min(named) if named else origin
     trusted = tuple(note_keys) + tuple(NoteKey(origin, ED25519, key.raw) for key in bare if origin)
-    report = Report(origin, trusted or claimed, not trusted)
-    held = _open_anchors(report, anchors, witnesses)
-    _Reading(path, report, held, sink).run(progress)
+
+    def read(*, together: bool) -> tuple[Report, list[tuple[Anchor, OpenedCheckpoint]]]:
+        report = Report(origin, trusted or claimed, not trusted)
+        held = _open_anchors(report, anchors, witnesses)
+        _Reading(path, report, held, sink, together=together).run(progress)
+        return report, held
+
+    try:
+        # Who is given the entries that hold is given none behind a signature that does not.
+        report, held = read(together=sink is None)
+    except DoesNotHold:
+        report, held = read(together=False)
     if witnesses is not None:
         agreed = {(source, size) for source, size, _ in report.anchors}
         cosigned = [one for anchor, one in held if (anchor.source, one.checkpoint.size) in agreed]
@@ -236,6 +245,8 @@ class _Reading:
         report: Report,
         anchors: list[tuple[Anchor, OpenedCheckpoint]],
         sink: Sink | None,
+        *,
+        together: bool,
     ) -> None:
         self._path = path
         self._report = report
@@ -246,7 +257,7 @@ class _Reading:
         self._sink = sink
         self._ids = Ids(os.urandom(16))
         self._suspects: list[tuple[int, int, str]] = []
-        self._signers: dict[str, tuple[PublicKey, int | None]] = {}
+        self._signatures = EntrySignatures(together=together)
 
     def run(self, progress: Progress | None) -> None:
         report, chain = self._report, self._chain
@@ -257,8 +268,11 @@ class _Reading:
             try:
                 self._take(line)
             except (FormatError, LogProofInvalid) as error:
+                self._signatures.settle()  # one that stands before it is to be told of first
                 self._judge_end(Fault(error.message, number, line.offset, index), line, lines)
                 break
+        self._signatures.settle()
+        report.checked, report.unknown = self._signatures.checked, self._signatures.unknown
         report.size, report.committed, report.commits = chain.size, chain.committed, chain.commits
         report.checkpoint = chain.checkpoint
         if report.state != "tampered" or not any(fault.line for fault in report.faults):
@@ -285,19 +299,20 @@ class _Reading:
             chain.commit(line.data)
             return
         index = chain.size
-        kind, key, leaf = chain.entry(line.data)
-        place = self._ids.place(key)
+        found, leaf = chain.follow(line.data)
+        key = found[6]
+        place = self._ids.place_of(key)
         for earlier in self._ids.at(place):
             if len(self._suspects) < MOST_SUSPECTS:
-                self._suspects.append((index, earlier, key))
+                self._suspects.append((index, earlier, key.decode()))
         self._ids.put(place, index)
-        if b'"env":{' in line.data[:400]:
-            self._check_envelope(Entry.parse(line.data))
-        elif kind == "keychange":
-            self._change_keys(Entry.parse(line.data))
+        if found[7] == b"env":
+            self._signatures.take(index, line.data[found.end() : -1])
+        elif found[5] == b"keychange":
+            self._signatures.change(Entry.parse(line.data))
         if self._sink is not None:
             self._sink(line.data, leaf)
-        for anchor, opened in self._anchors.get(chain.size, ()):
+        for anchor, opened in self._anchors.get(index + 1, ()):
             if opened.checkpoint.root == chain.frontier.root():
                 self._report.anchors.append((anchor.source, chain.size, anchor.outside))
             else:
@@ -347,31 +362,6 @@ class _Reading:
             if found.get(earlier) == key:
                 _tampered(self._report, Fault(f"entries {earlier} and {index} have the same id"))
                 return
-
-    def _check_envelope(self, entry: Entry) -> None:
-        envelope = Envelope.parse(entry.body)
-        for signature in envelope.signatures:
-            public, revoked = self._signers.get(signature.keyid, (None, None))
-            if public is None:
-                self._report.unknown += 1
-                continue
-            if revoked is not None:
-                raise LogProofInvalid(
-                    f"entry {entry.seq} is signed with {signature.keyid}, which entry {revoked} revoked"
-                )
-            if not verify(public.raw, signature.sig, envelope.signed_bytes):
-                raise LogProofInvalid(
-                    f"the signature of {signature.keyid} in entry {entry.seq} does not hold"
-                )
-            self._report.checked += 1
-
-    def _change_keys(self, entry: Entry) -> None:
-        match entry.data():
-            case {"action": "register", "public": str(line)}:
-                public, _ = parse_openssh(line.encode())
-                self._signers.setdefault(public.key_id, (public, None))  # a revocation is for good
-            case {"action": "revoke", "key": str(key_id)} if key_id in self._signers:
-                self._signers[key_id] = (self._signers[key_id][0], entry.seq)
 
 
 def entries(path: Path | Source) -> Iterator[bytes]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -220,6 +221,58 @@ TAMPERED: dict[str, tuple[Change, str]] = {
     "CRLF": (lambda x: [line + b"\r" for line in x], "line 1 "),
     "all commit lines gone, and the end": (lambda x: entry_lines(x)[:5], "cut off or an older copy"),
 }
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The lines of a log with so many verdicts that their signatures are checked in several processes."""
+    folder = tmp_path_factory.mktemp("busy")
+    log = open_file_log(folder, LogSigner(ORIGIN, [LOG_SIGNER]), reserve=0, now=lambda: 1_767_323_045)
+    log.submit([*drafts()[:1], *(verdict(number) for number in range(600))]).wait()
+    log.submit([Draft.of_data("keychange", "end", {"action": "revoke", "key": AGENT.key_id}), verdict(600)])
+    log.close()
+    return (folder / "audit.log").read_bytes().splitlines()
+
+
+def verdict(number: int) -> Draft:
+    return Draft.of_envelope("verdict", f"verdict-{number}", seal(b'{"n":%d}' % number, [AGENT]))
+
+
+def spoiled(lines: list[bytes], *numbers: int) -> list[bytes]:
+    """With signatures by nobody in some entries, and everything else made to fit."""
+    ids = [b'"id":"verdict-%d"' % number for number in numbers]
+    other = b'"sig":"' + b64encode(bytes(64)) + b'"'
+    return rebuilt(
+        lines,
+        lambda line: re.sub(rb'"sig":"[^"]*"', other, line) if any(one in line for one in ids) else line,
+    )
+
+
+SPOILED: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
+    "nothing": (lambda x: x[:-3], ""),
+    "what was signed after a revocation": (lambda x: x, "which entry 602 revoked"),
+    "a signature": (lambda x: spoiled(x, 555), "in entry 557 does not hold"),
+    "two": (lambda x: spoiled(x, 44, 555), "in entry 46 does not hold"),
+    "one, and a line behind it": (
+        lambda x: [*spoiled(x, 44)[:400], b"{}", *x[400:]],
+        "in entry 46 does not hold",
+    ),
+    "one, and a line before it": (lambda x: [*x[:40], b"{}", *spoiled(x, 44)[40:]], "line 41 "),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_many_signatures_are_judged_as_one_by_one(busy: list[bytes], tmp_path: Path, name: str) -> None:
+    change, expected = SPOILED[name]
+    path = tmp_path / "audit.log"
+    path.write_bytes(b"".join(line + b"\n" for line in change(busy)))
+    seen: list[bytes] = []
+    one_by_one = verify_file(path, keys=[LOG_KEY], sink=lambda line, leaf: seen.append(line))
+    report = check(path)
+    assert report == one_by_one
+    assert report.checked == (600 if len(seen) > 600 else len(seen) - 2)
+    assert expected in said(report)
+    assert (report.state == "consistent") == (not expected)
 
 
 @pytest.mark.parametrize("name", TAMPERED)

@@ -239,6 +239,80 @@ def test_too_many_waiting_are_refused_and_closing_takes_no_more(tmp_path: Path) 
         log.submit([draft(9)])
 
 
+def in_thread(action: Callable[[], object], name: str) -> None:
+    thread = threading.Thread(target=action, name=name)
+    thread.start()
+    thread.join()
+
+
+def test_a_lone_entry_is_written_by_its_own_thread_but_never_by_the_main_one(tmp_path: Path) -> None:
+    writers: list[str] = []
+    log = open_log(tmp_path, on_batch=lambda seconds, error: writers.append(threading.current_thread().name))
+    in_thread(lambda: log.append(draft(1)), "caller")
+    log.append(draft(2))
+    in_thread(lambda: log.submit([draft(3)]).wait(), "caller")
+    log.close()
+    assert writers == ["caller", "audit-log", "audit-log"]
+    with pytest.raises(LogFull, match="closing"):
+        log.append(draft(4))
+
+
+def test_who_writes_himself_and_who_waits_end_up_in_one_order(log: AuditLog) -> None:
+    seen: list[Receipt | Conflict] = []
+    woken: list[Ticket] = []
+
+    def alone(first: int) -> None:
+        seen.extend(log.append(draft(number), 30) for number in range(first, first + 40))
+
+    def together(first: int) -> None:
+        tickets = [log.submit([draft(number)], woken.extend) for number in range(first, first + 40)]
+        seen.extend(ticket.wait(30)[0] for ticket in tickets)
+
+    threads = [
+        threading.Thread(target=(alone, together)[number % 2], args=(1000 * number,)) for number in range(8)
+    ]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert sorted(one.index for one in seen) == list(range(1, 321))
+    lines = [log.store.entry(index) for index in range(321)]
+    for receipt in seen:
+        assert isinstance(receipt, Receipt)
+        assert receipt.line == lines[receipt.index]
+        verify_proof(receipt.proof(), leaf_hash(receipt.line), ORIGIN, [LOG_KEY], verify)
+    for before, after in pairwise(lines):
+        assert Entry.parse(after).prev == base64.encode(leaf_hash(before))
+
+
+def test_closing_answers_whoever_writes_himself(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    kept: list[int] = []
+    refused: list[LogFull] = []
+    begun = threading.Barrier(5)
+
+    def appends(first: int) -> None:
+        begun.wait()
+        try:
+            for number in range(first, first + 10_000):
+                kept.append(log.append(draft(number)).index)
+        except LogFull as full:
+            refused.append(full)
+
+    threads = [threading.Thread(target=appends, args=(10_000 * number,)) for number in range(4)]
+    for one in threads:
+        one.start()
+    begun.wait()
+    log.close()
+    for one in threads:
+        one.join()
+    assert len(refused) == 4
+    again = open_log(tmp_path)
+    assert again.store.size == len(kept) + 1
+    assert sorted(kept) == list(range(1, again.store.size))
+    again.close()
+
+
 class DeafSigner:
     """A key holder that can be away, or sign with another key than it says."""
 

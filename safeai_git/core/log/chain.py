@@ -6,15 +6,17 @@ with it, an auditor verifies with it.
 
 from __future__ import annotations
 
+import re
 from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import NamedTuple
 
 from safeai_git.core.errors import FormatError, LogProofInvalid
 from safeai_git.core.log.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint
 from safeai_git.core.log.entry import COMMIT_START, ENTRY_START, parse_commit, taken_apart
-from safeai_git.core.log.merkle import Frontier, leaf_hash
+from safeai_git.core.log.merkle import Frontier
 from safeai_git.core.log.note import NoteKey
 from safeai_git.core.log.tiles import MAX_ENTRY
 from safeai_git.core.trust import Verify
@@ -104,8 +106,17 @@ class Chain:
             FormatError: The line is no entry.
             LogProofInvalid: It does not follow the entries before it.
         """
+        found, leaf = self.follow(line)
+        return found[5].decode(), found[6].decode(), leaf
+
+    def follow(self, line: bytes) -> tuple[re.Match[bytes], bytes]:
+        """Take an entry: `entry`, for who wants it as `taken_apart` gives it.
+
+        Returns:
+            The match, and the entry's leaf hash.
+        """
         found = taken_apart(line)
-        seq, prev, time, _, kind, key, _ = found.groups()
+        seq, prev, time = found.group(1, 2, 3)
         if seq != b"%d" % self.frontier.size:
             raise LogProofInvalid(
                 f"the entry says that it is number {seq.decode()}, and number {self.size} is due"
@@ -117,10 +128,10 @@ class Chain:
             raise LogProofInvalid(f"entry {self.size} does not carry {before}")
         if time < self._time:
             raise LogProofInvalid(f"entry {self.size} is older than the entry before it")
-        leaf = leaf_hash(line)
+        leaf = sha256(b"\x00" + line).digest()
         self.frontier.append(leaf)
         self._prev, self._time = b2a_base64(leaf, newline=False), time
-        return kind.decode(), key.decode(), leaf
+        return found, leaf
 
     def commit(self, line: bytes) -> OpenedCheckpoint:
         """Take a commit line.

@@ -33,7 +33,11 @@ class Ids:
 
     def place(self, key: str) -> int:
         """Where an id belongs in here, for `put` and `at`; good for the life of this set."""
-        return int.from_bytes(blake2b(key.encode(), digest_size=8, key=self._salt).digest(), "little")
+        return self.place_of(key.encode())
+
+    def place_of(self, key: bytes) -> int:
+        """`place`, for an id as it stands in its entry."""
+        return int.from_bytes(blake2b(key, digest_size=8, key=self._salt).digest(), "little")
 
     def add(self, key: str, index: int) -> None:
         """Note that the entry `index` has an id.
