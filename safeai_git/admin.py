@@ -333,6 +333,72 @@ def audit_archive(
     typer.echo(f"{len(written):,} segments were written; the archive holds {held:,} entries")
 
 
+@audit_app.command("forward")
+def audit_forward(
+    file: LOG_FILE = None,
+    key: LOG_KEYS = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Deliver what is there and end; else go on for ever.")
+    ] = False,
+    cursor: Annotated[
+        Path | None,
+        typer.Option(
+            "--cursor", metavar="FILE", help="What was acknowledged; SAFEAI_FORWARD_CURSOR if not said."
+        ),
+    ] = None,
+    begin: Annotated[
+        int, typer.Option("--from", metavar="N", min=0, help="Begin here, where there is no cursor yet.")
+    ] = 0,
+    patience: Annotated[
+        float,
+        typer.Option(
+            "--patience",
+            metavar="SECONDS",
+            min=0,
+            help="With --once: give up after so long without progress.",
+        ),
+    ] = 60.0,
+    longest: Annotated[
+        int,
+        typer.Option(
+            "--longest",
+            metavar="BYTES",
+            min=2_048,
+            max=1 << 20,
+            help="What the syslog server takes as one message.",
+        ),
+    ] = 8_192,
+    set_aside: Annotated[
+        Path | None,
+        typer.Option("--set-aside", metavar="FILE", help="Put what the destination refuses here, and go on."),
+    ] = None,
+    metrics: Annotated[
+        Path | None, typer.Option("--metrics", metavar="FILE", help="For Prometheus' textfile collector.")
+    ] = None,
+) -> None:
+    """Deliver entries to SAFEAI_FORWARD_TO, each at least once and in order. Ends with 0, 1 refused, 3 could not deliver."""
+    from safeai_git.commands import audit
+
+    settings = _settings()
+    with _extra():
+        from safeai_git.governor.forward.open import Wanted, open_forwarder, say
+        from safeai_git.governor.forward.records import shown
+        from safeai_git.governor.forward.run import Unwanted
+
+        keys = audit.log_keys(file or settings.data_dir / "audit.log", key or [])
+        wanted = Wanted(file, keys, cursor, begin, set_aside, metrics, patience, longest)
+        forwarder = open_forwarder(settings, wanted)
+        try:
+            with forwarder.file.held():
+                if not once:
+                    forwarder.follow()
+                done = forwarder.once()
+        except Unwanted as error:
+            say(f"{error}; it will not take {shown([error.record])}: --set-aside FILE keeps it and goes on")
+            raise typer.Exit(1) from None
+    typer.echo(f"{done:,} entries were delivered to {forwarder.target.name}")
+
+
 @audit_app.command("tail")
 def audit_tail(
     file: LOG_FILE = None,

@@ -380,7 +380,8 @@ def certificate(folder: Path, name: str, begin: int, end: int) -> dict[str, str]
     now = dt.datetime.now(dt.UTC)
     made = (
         x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now + dt.timedelta(days=begin))
+        .serial_number(1).add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .not_valid_before(now + dt.timedelta(days=begin))
         .not_valid_after(now + dt.timedelta(days=end, hours=1)).sign(key, None)
     )  # fmt: skip
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -531,6 +532,28 @@ def test_the_archive(folder: Path, tmp_path: Path) -> None:
     (segment,) = Path(place).iterdir()
     segment.rename(segment.with_name("audit.log.000000000001-000000000002.zst"))
     assert "the archive is not whole" in about(examined(folder, archive=place), f"archive {place}", "bad")
+
+
+def test_forwarding(folder: Path, tmp_path: Path) -> None:
+    to = f"file://{tmp_path / 'out'}"
+    assert "nothing was acknowledged yet" in about(examined(folder, SAFEAI_FORWARD_TO=to), "forwarding", "ok")
+    assert "is no destination" in about(
+        examined(folder, SAFEAI_FORWARD_TO="https://hidden"), "forwarding", "bad"
+    )
+    assert "comes first" in about(
+        examined(folder, SAFEAI_FORWARD_TO=to, SAFEAI_FORWARD_FORMAT="xml"), "forwarding", "unknown"
+    )
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    subprocess.run(
+        [*SAFEAI, "audit", "forward", "--once"],
+        env=kept | environment(folder, SAFEAI_FORWARD_TO=to), check=True, capture_output=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert "3 of 3 entries" in about(examined(folder, SAFEAI_FORWARD_TO=to), "forwarding", "ok")
+    other = examined(folder, SAFEAI_FORWARD_TO=f"{to}2")
+    assert "name another cursor" in about(other, "forwarding", "bad")
+    lines = (folder / "audit.log").read_bytes().splitlines(keepends=True)
+    (folder / "audit.log").write_bytes(b"".join(lines[:2]))
+    assert "3 entries were forwarded" in about(examined(folder, SAFEAI_FORWARD_TO=to), "forwarding", "bad")
 
 
 def test_a_log_in_postgresql(cluster: Cluster, folder: Path, tmp_path: Path) -> None:

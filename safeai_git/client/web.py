@@ -30,10 +30,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered, whatever the status."""
+    """What a server answered, whatever the status.
+
+    Attributes:
+        status, body: As they came.
+        retry_after: The header of that name; empty where there is none.
+    """
 
     status: int
     body: bytes
+    retry_after: str = ""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -100,10 +106,10 @@ def exchange_here(
     try:
         try:
             with _opener(url, context).open(request, timeout=seconds) as answer:
-                return Answer(answer.status, _read(answer, until, most))
+                return Answer(answer.status, _read(answer, until, most), _retry_after(answer))
         except urllib.error.HTTPError as error:
             with error:
-                return Answer(error.code, _read(error, until, most))
+                return Answer(error.code, _read(error, until, most), _retry_after(error))
     except OSError as error:
         raise OSError(safe_text(str(getattr(error, "reason", None) or error)[:200])) from None
     except (http.client.HTTPException, ValueError) as error:
@@ -163,6 +169,10 @@ def _opener(url: str, context: ssl.SSLContext | None) -> urllib.request.OpenerDi
     if url.startswith("https"):
         handlers.append(urllib.request.HTTPSHandler(context=context or tls()))
     return urllib.request.build_opener(*handlers)
+
+
+def _retry_after(answer: Any) -> str:
+    return str(answer.headers.get("Retry-After") or "")[:100]
 
 
 def _read(answer: Any, until: float, most: int) -> bytes:

@@ -288,6 +288,59 @@ VARIABLES: tuple[Variable, ...] = (
         "off",
         _switch,
     ),
+    Variable(
+        "SAFEAI_FORWARD_TO",
+        "forward_to",
+        "Where 'safeai audit forward' delivers: syslog+tls://, syslog+tcp://, otlp+https://, webhook+https:// or file://.",
+        "",
+        str,
+        secret=True,
+    ),
+    Variable(
+        "SAFEAI_FORWARD_FORMAT",
+        "forward_format",
+        "What syslog messages and lines of a file say: json or cef.",
+        "json",
+        _one_of("json", "cef"),
+    ),
+    Variable(
+        "SAFEAI_FORWARD_CURSOR",
+        "forward_cursor",
+        "File that keeps what was acknowledged; forward.cursor in DATA_DIR if empty.",
+        "",
+        _path,
+    ),
+    Variable(
+        "SAFEAI_FORWARD_HEADERS",
+        "forward_headers",
+        "Headers of OTLP and webhooks, such as Authorization: one 'Name: value' a line.",
+        "",
+        str,
+        secret=True,
+    ),
+    Variable(
+        "SAFEAI_FORWARD_SECRET",
+        "forward_secret",
+        "Secret that webhooks are signed with, 24 bytes or more.",
+        "",
+        str,
+        secret=True,
+    ),
+    Variable(
+        "SAFEAI_FORWARD_CA",
+        "forward_ca",
+        "Authority of the destination's certificate (PEM), instead of the system's.",
+        "",
+        _path,
+    ),
+    Variable(
+        "SAFEAI_FORWARD_CERT",
+        "forward_cert",
+        "Certificate to show to the destination (PEM).",
+        "",
+        _path,
+    ),
+    Variable("SAFEAI_FORWARD_KEY", "forward_key", "Its private key (PEM).", "", _path),
 )
 
 
@@ -331,6 +384,14 @@ class Settings:
     lease_seconds: int
     public_repositories: frozenset[str]
     release_needs_second_person: bool
+    forward_to: str
+    forward_format: str
+    forward_cursor: Path | None
+    forward_headers: str
+    forward_secret: str
+    forward_ca: Path | None
+    forward_cert: Path | None
+    forward_key: Path | None
 
     def __repr__(self) -> str:
         """Without the secrets: this ends up in logs."""

@@ -14,38 +14,13 @@ from safeai_git.core.log.checkpoint import open_checkpoint
 from safeai_git.core.log.merkle import Frontier
 from safeai_git.governor.doctor.case import Case
 from safeai_git.governor.doctor.report import Examined, of_error
-from safeai_git.governor.stores.postgres import OPTIONS
+from safeai_git.governor.stores.postgres_reading import connected
 from safeai_git.governor.stores.postgres_schema import MIGRATIONS
 from safeai_git.keys.ed25519 import verify
 
 _MOST_SKEW = 30.0
-_READ_ONLY = f"{OPTIONS} -c default_transaction_read_only=on"
 _TLS = frozenset({"verify-full", "verify-ca"})
 _NAME = "database"
-
-
-def connected(url: str) -> psycopg.Connection[Any]:
-    """A connection that can change nothing.
-
-    Raises:
-        StorageError: There is none to be had; the message holds nothing of the address but the server's name.
-    """
-    try:
-        conninfo_to_dict(url)
-    except psycopg.Error:
-        raise StorageError(  # libpq's own words repeat the address, and the password in it
-            "SAFEAI_DATABASE_URL is no address of a database",
-            hint="postgresql://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full",
-        ) from None
-    try:
-        return psycopg.connect(
-            url, autocommit=True, options=_READ_ONLY, connect_timeout=5, application_name="safeai doctor"
-        )
-    except psycopg.Error as error:
-        raise StorageError(
-            f"the database cannot be reached: {str(error).strip().splitlines()[0]}",
-            hint="check SAFEAI_DATABASE_URL, the network policy and the database's own log",
-        ) from None
 
 
 def examine(case: Case) -> Iterator[Examined]:
@@ -140,13 +115,13 @@ def _log(case: Case, connection: psycopg.Connection[Any]) -> Iterator[Examined]:
     size, root, edge, moment = row
     case.last = moment / 1000
     governors = _one(
-        connection, "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'safeai %%'"
+        connection, "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^safeai [0-9]+$'"
     )
-    case.running = governors > 1
+    case.running = governors > 0
     yield Examined(
         "log",
         "ok",
-        f"{count(size, 'entry', 'entries')} of {origin}; {count(max(0, governors - 1), 'connection')} of Governors",
+        f"{count(size, 'entry', 'entries')} of {origin}; {count(governors, 'connection')} of Governors",
     )
     if Frontier(size, [bytes(one) for one in edge]).root() != bytes(root):
         yield Examined("log", "bad", "its head contradicts itself: somebody wrote it by hand", _COMPARE)

@@ -80,8 +80,8 @@ def secret_files(case: Case) -> Iterator[Examined]:
         for one in VARIABLES
         if one.secret and f"{one.name}_FILE" in case.environ
     ]
-    if case.settings.tls_key is not None:
-        secret.append(("SAFEAI_TLS_KEY", case.settings.tls_key))
+    keys = (("SAFEAI_TLS_KEY", case.settings.tls_key), ("SAFEAI_FORWARD_KEY", case.settings.forward_key))
+    secret += ((name, path) for name, path in keys if path is not None)
     believed = [
         (one.name, value)
         for one in VARIABLES

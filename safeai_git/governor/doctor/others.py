@@ -1,4 +1,4 @@
-"""Those that the log is shown to: witnesses and the archive. Nothing is submitted and nothing written."""
+"""Those that the log is shown to: witnesses, the archive, the destination of forwarding. Nothing is submitted and nothing written."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from safeai_git.core.log.policy import Party
 from safeai_git.files import read_bounded
 from safeai_git.governor.doctor.case import Case
 from safeai_git.governor.doctor.report import Examined, of_error
+from safeai_git.governor.forward.cursor import CursorFile
+from safeai_git.governor.forward.destination import target_of
+from safeai_git.governor.forward.open import cursor_of
 from safeai_git.governor.witness_client import WitnessClient
 from safeai_git.governor.witnesses import FOLDER, QUORUM, SOME, read_witness_policy
 from safeai_git.keys.ed25519 import verify
@@ -91,6 +94,43 @@ def _witness(case: Case, party: Party, size: int | None) -> Examined:
         + (f"; {behind:,} are missing" if behind > 0 else ""),
         "see safeai_witness_requests_total" if behind > _BEHIND else "",
     )
+
+
+def forwarding(case: Case) -> Iterator[Examined]:
+    """Whether the destination makes sense, and how far forwarding is. Nothing is sent."""
+    settings = case.settings
+    if not settings.forward_to:
+        return
+    name = target_of(settings).name
+    path = cursor_of(settings)
+    held = CursorFile(path).load()
+    if held is None:
+        yield Examined("forwarding", "ok", f"to {name}; nothing was acknowledged yet: there is no {path}")
+    elif held.destination != name or (case.origin and held.origin != case.origin):
+        yield Examined(
+            "forwarding",
+            "bad",
+            f"the cursor {path} is of the log {safe_text(held.origin)} to {safe_text(held.destination)}, and not of "
+            f"{case.origin} to {name}",
+            "name another cursor in SAFEAI_FORWARD_CURSOR",
+        )
+    elif case.size is None:
+        yield Examined("forwarding", "unknown", f"to {name}; the log comes first")
+    elif held.position.next > case.size:
+        yield Examined(
+            "forwarding",
+            "bad",
+            f"{count(held.position.next, 'entry', 'entries')} were forwarded to {name}, and the log has {case.size:,}",
+            "it was rolled back: see 'Fork detected' in docs/deploy/runbooks.md",
+        )
+    else:
+        lag = case.size - held.position.next
+        yield Examined(
+            "forwarding",
+            "warn" if lag > _BEHIND else "ok",
+            f"to {name}: {held.position.next:,} of {count(case.size, 'entry', 'entries')}",
+            "see 'Forwarding lags' in docs/deploy/runbooks.md" if lag > _BEHIND else "",
+        )
 
 
 def archive(case: Case) -> Iterator[Examined]:

@@ -55,6 +55,7 @@ EXAMINERS: tuple[tuple[str, Examiner, frozenset[str]], ...] = (
     ("TLS", access.own_tls, frozenset({"SAFEAI_TLS_CERT", "SAFEAI_TLS_CLIENT_CA"})),
     ("witnesses", others.witnesses, _LOG | {"SAFEAI_WITNESS_REQUIRED"}),
     ("archive", others.archive, frozenset()),
+    ("forwarding", others.forwarding, _LOG | {"SAFEAI_FORWARD_TO", "SAFEAI_FORWARD_FORMAT"}),
     ("sandbox", machine.sandbox, frozenset({"SAFEAI_REPLAY_CHECKS"})),
     ("open files", machine.files_limit, frozenset({"SAFEAI_MAX_CONNECTIONS"})),
     ("clock", machine.clock, frozenset()),
