@@ -39,16 +39,16 @@ VERDICTS, CONNECTIONS = 4_000, 64
 
 @contextmanager
 def governor(folder: Path) -> Iterator[int]:
-    """A Governor as people start it; its port."""
-    settings = {"SAFEAI_DATA_DIR": str(folder), "SAFEAI_PORT": "0", "SAFEAI_JWT_SECRET": SECRET}
-    settings |= {"SAFEAI_REQUESTS_PER_MINUTE": "0", "SAFEAI_LOG_LEVEL": "WARNING", "SAFEAI_HOST": "127.0.0.1"}
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SAFEAI_")}
-    safeai = [sys.executable, "-m", "safeai_git.admin"]
-    if Path(sys.executable).with_name("safeai").exists():
-        safeai = [str(Path(sys.executable).with_name("safeai"))]
-    subprocess.run([*safeai, "keys", "generate"], env=kept | settings, check=True, capture_output=True)
-    settings["SAFEAI_LOG_LEVEL"] = "INFO"  # the line that says where it listens
-    process = subprocess.Popen([*safeai, "serve"], env=kept | settings, stderr=subprocess.PIPE)
+    """A Governor as people start it, with a key of its own; its port."""
+    subprocess.run([*_safeai(), "keys", "generate"], env=_settings(folder), check=True, capture_output=True)
+    with started(folder) as port:
+        yield port
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[int]:
+    """A Governor on a folder that has been one's; its port."""
+    process = subprocess.Popen([*_safeai(), "serve"], env=_settings(folder), stderr=subprocess.PIPE)
     assert process.stderr is not None
     try:
         for line in process.stderr:
@@ -60,6 +60,19 @@ def governor(folder: Path) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait()
+
+
+def _safeai() -> list[str]:
+    beside = Path(sys.executable).with_name("safeai")
+    return [str(beside)] if beside.exists() else [sys.executable, "-m", "safeai_git.admin"]
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SAFEAI_")}
+    own = {"SAFEAI_DATA_DIR": str(folder), "SAFEAI_PORT": "0", "SAFEAI_JWT_SECRET": SECRET}
+    # INFO has the line that says where it listens.
+    own |= {"SAFEAI_REQUESTS_PER_MINUTE": "0", "SAFEAI_LOG_LEVEL": "INFO", "SAFEAI_HOST": "127.0.0.1"}
+    return kept | own
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from safeai_git.core.canonical import dumps
 
 
-def statement(number: int) -> bytes:
-    """The canonical JSON of a verdict on a commit of that number."""
+def statement(number: int, repository: str = "github.com/example/widgets") -> bytes:
+    """The canonical JSON of a verdict on a commit of that number in a repository."""
     return dumps(
         {
             "_type": "https://in-toto.io/Statement/v1",
@@ -16,7 +16,7 @@ def statement(number: int) -> bytes:
             ],
             "predicateType": "https://safe-ai.dev/attestation/verdict/v1",
             "predicate": {
-                "repository": "github.com/example/widgets",
+                "repository": repository,
                 "time": "2026-01-31T09:30:00Z",
                 "gate": "0.1.0",
                 "kind": "commit",

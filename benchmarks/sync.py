@@ -108,7 +108,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder, trace = Path(scratch), Path(scratch) / "trace"
         with served(folder) as (port, token, signer):
-            pid = _pid_of(port)
+            pid = pid_of(port)
             calls = f"trace=fdatasync,{','.join(_WRITES)}"
             tracer = subprocess.Popen(
                 [
@@ -147,7 +147,7 @@ def main() -> None:
     sys.exit(bool(order.early))
 
 
-def _pid_of(port: int) -> int:
+def pid_of(port: int) -> int:
     """Who listens there."""
     listening = f":{port:04X} "
     inodes = {

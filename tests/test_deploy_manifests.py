@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -15,7 +16,7 @@ from safeai_git.governor.settings import VARIABLES
 from safeai_git.policyfile import load
 
 ROOT = Path(__file__).parent.parent
-CLIENT = {"SAFEAI_KEY", "SAFEAI_TOKEN"}
+CLIENT = {"SAFEAI_KEY", "SAFEAI_TOKEN", "SAFEAI_GOVERNOR", "SAFEAI_GOVERNOR_KEY"}
 """Variables of the client that the pages name besides."""
 
 VERSIONS = ("1.25", "1.29", "1.33", kubernetes_validate.latest_version())
@@ -64,6 +65,8 @@ def test_names_ports_probes_and_limits_are_those_that_users_know(overlay: str) -
     assert governor["ports"] == [{"name": "http", "containerPort": 8000, "protocol": "TCP"}]
     assert governor["livenessProbe"]["httpGet"] == {"path": "/livez", "port": 8000}
     assert governor["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": 8000}
+    startup = governor["startupProbe"]  # as long as a log of a year takes to be read, docs/deploy/scale.md
+    assert startup["failureThreshold"] * startup["periodSeconds"] >= 7200
     assert governor["resources"] == {
         "requests": {"memory": "512Mi", "cpu": "500m"},
         "limits": {"memory": "1Gi", "cpu": "1000m"},
@@ -133,17 +136,62 @@ def test_the_configuration_that_is_shipped_can_be_read(overlay: str) -> None:
     assert load_certificates(config["data"]["certificates.yaml"].encode(), "certificates.yaml")
 
 
-def test_the_compose_file_fits_its_schema_and_is_hardened_alike() -> None:
+def test_the_compose_file_fits_its_schema() -> None:
+    """That of compose-spec, as check-jsonschema ships it."""
     done = subprocess.run(
         [program("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(DEPLOY / "compose/compose.yaml")],
         capture_output=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    for name, service in compose()["services"].items():
-        if service["image"].startswith("safe-ai-governor"):
-            assert service["read_only"] is True, name
-            assert service["cap_drop"] == ["ALL"], name
-            assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert ":latest" not in service["image"], name
-        for port in service.get("ports", []):
-            assert port.startswith("127.0.0.1:"), name
+
+
+def test_compose_itself_reads_the_file() -> None:
+    if subprocess.run([program("docker"), "compose", "version"], capture_output=True).returncode != 0:
+        pytest.skip("docker has no plugin 'compose'")
+    for profile in ("single", "ha"):
+        done = subprocess.run(
+            ["docker", "compose", "--file", DEPLOY / "compose/compose.yaml", "--profile", profile, "config", "--quiet"],
+            env=dict(os.environ) | {"JWT_SECRET": "x" * 32, "GRAFANA_PASSWORD": "x", "POSTGRES_PASSWORD": "x"},
+            capture_output=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+def test_every_service_of_the_compose_file_is_hardened_alike() -> None:
+    services = compose()["services"]
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["pids_limit"], name
+        assert service["mem_limit"], name
+        assert int(service["user"].partition(":")[0]) > 0, name
+        assert not {"privileged", "cap_add", "devices", "pid", "ipc", "network_mode"} & service.keys(), name
+        assert re.search(r":v?\d+\.\d+(\.\d+)?$", service["image"]), (
+            f"{name}: {service['image']} is no version"
+        )
+        for volume in service.get("volumes", []):
+            text = volume if isinstance(volume, str) else volume["source"]
+            assert "docker.sock" not in text, name
+            assert not text.startswith((".", "/")) or text.endswith(":ro"), (name, text)
+        assert set(service["profiles"]) <= {"single", "ha"}, name
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {
+        "safe-ai-governor": ["127.0.0.1:8000:8000"],
+        "nginx": ["127.0.0.1:8000:8000"],
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
+
+
+def test_what_the_compose_file_mounts_and_waits_for_is_there() -> None:
+    file = compose()
+    for name, service in file["services"].items():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0] if isinstance(volume, str) else volume["source"]
+            if source.startswith("."):
+                assert (DEPLOY / "compose" / source).exists(), (name, source)
+            else:
+                assert source in file["volumes"], (name, source)
+        for other in service.get("depends_on", []):
+            assert set(service["profiles"]) <= set(file["services"][other]["profiles"]), (name, other)
