@@ -136,6 +136,8 @@ ATTACKS: list[tuple[str, tokens.Algorithm, Callable[[], str], str]] = [
         lambda: jwt.encode(claims(), OTHER_RSA, algorithm="RS256"),
         "token-bad-signature",
     ),
+    ("a time as text", "HS256", lambda: hs256(exp=str(now + 600)), "token-malformed"),
+    ("the other one", "HS256", lambda: hs256(iat=str(now)), "token-malformed"),
     ("empty signature", "HS256", lambda: hs256().rpartition(".")[0] + ".", "token-bad-signature"),
     (
         "body exchanged",
@@ -339,6 +341,44 @@ def test_keys_rotate_and_made_up_ids_do_not_knock_each_time() -> None:
     assert keys("two") == OTHER_RSA.public_key()
     assert missing(keys, "one") == "token-unknown-key"
     assert door.asked == 2
+
+
+def test_a_token_that_was_good_once_is_held_against_its_issuers_keys_each_time() -> None:
+    door = Door()
+    door.answer = jwks_of(jwk(RSA, "one"))
+    reader = Authenticator(tokens.TokenVerifier("safeai-governor", "safeai-governor", "RS256", door.keys()))
+    token = jwt.encode(claims(), private_pem(RSA), algorithm="RS256", headers={"kid": "one"})
+    first = ask(reader, token)
+    assert ask(reader, token) is first
+    assert refused(reader, token[:-8] + "AAAAAAAA") == "token-bad-signature"
+    # The same key, fetched again: asked anew, and found good.
+    door.time = jwks.FRESH_SECONDS + 1
+    assert ask(reader, token) == first
+    assert ask(reader, token) is not first
+    door.answer, door.time = jwks_of(jwk(OTHER_RSA, "one")), 2 * door.time
+    assert refused(reader, token) == "token-bad-signature"
+    door.answer, door.time = jwks_of(jwk(RSA, "one")), 2 * door.time
+    assert ask(reader, token) == first
+    door.answer, door.time = jwks_of(jwk(RSA, "two")), 2 * door.time
+    assert refused(reader, token) == "token-unknown-key"
+
+
+def test_a_token_that_was_good_once_is_good_for_its_time_only() -> None:
+    start = int(time.time())
+    verifier = own().own
+    assert verifier is not None
+    _, valid = verifier.read(hs256(iat=start - 60, nbf=start - 50, exp=start + 600))
+    assert [valid.holds(start + at) for at in (-81, -80, 0, 629, 630)] == [False, True, True, True, False]
+    _, valid = verifier.read(hs256(iat=start - 60, exp=start + 600))
+    assert [valid.holds(start + at) for at in (-91, -90)] == [False, True]
+
+
+def test_no_more_tokens_are_remembered_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safeai_git.governor.auth.authenticator.MOST_KNOWN", 3)
+    reader = own()
+    who = [ask(reader, hs256(sub=f"ci-{number}")) for number in range(10)]
+    assert [one.subject for one in who] == [f"ci-{number}" for number in range(10)]
+    assert len(reader._known) <= 3
 
 
 def test_keys_serve_while_the_issuer_is_away_and_not_for_ever() -> None:

@@ -76,8 +76,8 @@ class TokenVerifier:
     leeway_seconds: int = 30
     longest_seconds: int = LONGEST_SECONDS
 
-    def claims(self, token: str) -> Mapping[str, Any]:
-        """The claims of a token that is valid now.
+    def read(self, token: str) -> tuple[Mapping[str, Any], Valid]:
+        """The claims of a token that is valid now, and what that rests on.
 
         Raises:
             NotAuthenticated: It is not.
@@ -93,9 +93,10 @@ class TokenVerifier:
                 raise NotAuthenticated("token-malformed", "critical header parameters are not understood")
             if not isinstance(kid, str) or len(kid) > 256:
                 raise NotAuthenticated("token-malformed", "kid is no short text")
+            key = self.keys(kid)
             claims: dict[str, Any] = jwt.decode(
                 token,
-                self.keys(kid),
+                key,
                 algorithms=[self.algorithm],
                 audience=self.audience,
                 issuer=self.issuer,
@@ -107,9 +108,39 @@ class TokenVerifier:
             raise NotAuthenticated(reason, str(error)) from None
         except (ValueError, TypeError, RecursionError, OverflowError) as error:
             raise NotAuthenticated("token-malformed", str(error)) from None
+        if not all(isinstance(claims.get(name, 0), int | float) for name in ("iat", "nbf", "exp")):
+            raise NotAuthenticated("token-malformed", "a time in it is no number")
         if claims["exp"] - claims["iat"] > self.longest_seconds:
             raise NotAuthenticated("token-too-long-lived", f"more than {self.longest_seconds:,} seconds")
-        return claims
+        begins = max(int(claims["iat"]), int(claims.get("nbf", claims["iat"])))
+        return claims, Valid(self, kid, key, begins, int(claims["exp"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Valid:
+    """What it rests on that a token was found good: whoever holds the same one again need not be asked everything anew.
+
+    Attributes:
+        verifier: Whose token it is.
+        kid, key: What it was signed with.
+        begins, ends: Unix times: the later one of ``iat`` and ``nbf``, and ``exp``.
+    """
+
+    verifier: TokenVerifier
+    kid: str
+    key: TokenKey
+    begins: int
+    ends: int
+
+    def holds(self, now: float) -> bool:
+        """Whether it is still good: its time has come and is not over, and its key is the very one that its issuer has.
+
+        Raises:
+            NotAuthenticated: The issuer has no such key any more, or cannot be asked.
+        """
+        leeway = self.verifier.leeway_seconds
+        in_time = self.begins <= now + leeway and self.ends > now - leeway
+        return in_time and self.verifier.keys(self.kid) is self.key
 
 
 def from_own_token(claims: Mapping[str, Any]) -> Principal:

@@ -26,6 +26,7 @@ from safeai_git.governor.http import (
     verdicts,
 )
 from safeai_git.governor.http.callers import Rates
+from safeai_git.governor.http.direct import Direct
 from safeai_git.governor.http.guard import Guard, request_id
 from safeai_git.governor.http.problems import SCHEMA, answer
 from safeai_git.governor.http.submitter import Submitter
@@ -84,6 +85,8 @@ def create_app(governor: Governor, routers: Sequence[APIRouter] = ROUTERS) -> Fa
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
+    if verdicts.router in routers:
+        app.add_middleware(Direct, route=verdicts.SUBMIT, answer=verdicts.submit_directly)
     app.add_middleware(
         Guard,
         metrics=governor.metrics,
