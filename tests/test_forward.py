@@ -587,6 +587,78 @@ def test_it_follows_a_governor_that_writes(tmp_path: Path, receive: Callable[...
     assert "safeai_forward_entries 3\n" in metrics.read_text()
 
 
+class Ended(Exception):
+    """Ends what would go on for ever."""
+
+
+def test_a_full_disk_is_waited_out_and_the_same_is_not_sent_for_ever(
+    tmp_path: Path, receive: Callable[..., Receiver]
+) -> None:
+    log = grow(tmp_path / "g", 1)
+    place = tmp_path / "place"
+    place.mkdir()
+
+    def exchanges_the_folder(receiver: Receiver, handler: Any, got: bytes) -> None:
+        place.rename(tmp_path / "away")
+        place.write_bytes(b"")  # nothing can be written below it, whoever tries
+        answers(200)(receiver, handler, got)
+
+    receiver = receive(exchanges_the_folder)
+    said: list[str] = []
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            place.unlink()
+            place.mkdir()
+        if len(naps) > 5:
+            raise Ended
+
+    made = forwarder(log, receiver.webhook(), cursor=place / "cursor")
+    made.sleep, made.say = sleep, said.append
+    with pytest.raises(Ended):
+        made.follow()
+    assert len(receiver.seen) == 1
+    assert len(said) == 1
+    assert "cannot be written" in said[0]
+    assert naps[:3] == [0.5, 1.0, 2.0]
+    held = CursorFile(place / "cursor").load()
+    assert held is not None
+    assert held.position.next == 4
+    place.rename(tmp_path / "gone")
+    place.write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot be read"):
+        forwarder(log, receiver.webhook(), cursor=place / "cursor").once()
+
+
+def test_a_log_that_is_away_for_a_while_is_waited_for(
+    tmp_path: Path, receive: Callable[..., Receiver]
+) -> None:
+    log = grow(tmp_path / "g", 1)
+    receiver = receive()
+    made = forwarder(log, receiver.webhook())
+    said: list[str] = []
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 1:
+            log.rename(tmp_path / "away")
+        if len(naps) == 4:
+            (tmp_path / "away").rename(log)
+            grow(tmp_path / "g", 1, first=1)
+        if len(naps) == 6:
+            raise Ended
+
+    made.sleep, made.say = sleep, said.append
+    with pytest.raises(Ended):
+        made.follow()
+    assert receiver.indexes() == list(range(7))
+    assert naps[1:4] == [2.0, 4.0, 8.0]
+    assert len(said) == 1
+
+
 def changed(log: Path) -> None:
     """The fifth entry says something else, with its length kept."""
     lines = log.read_bytes().splitlines(keepends=True)

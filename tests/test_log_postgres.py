@@ -28,6 +28,7 @@ from safeai_git.keys.ed25519 import verify
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is needed to speak to PostgreSQL")
 from safeai_git.governor.stores.postgres import PostgresStore  # noqa: E402
+from safeai_git.governor.stores.postgres_copy import export_log, import_log  # noqa: E402
 from safeai_git.governor.stores.postgres_schema import MIGRATIONS, upgrade  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -248,3 +249,16 @@ def test_a_database_that_is_gone_is_said_to_be(cluster: Cluster) -> None:  # noq
     cluster.start()
     assert store.append([draft(1)], NOW).size == 1
     store.close()
+
+
+def test_an_address_that_is_none_is_not_repeated(tmp_path: Path) -> None:
+    url = "postgre://user:hidden@host/database"
+    for ask in (
+        lambda: PostgresStore(url, "x"),
+        lambda: upgrade(url),
+        lambda: export_log(url, "x", tmp_path / "out", []),
+        lambda: import_log(url, tmp_path / "missing", []),
+    ):
+        with pytest.raises(StorageError, match="is no address of a database") as refused:
+            ask()
+        assert "hidden" not in refused.value.message + refused.value.hint

@@ -514,6 +514,18 @@ def test_a_remembered_checkpoint_that_is_none_stops_the_start(tmp_path: Path, ch
         open_log(tmp_path)
 
 
+def test_a_log_of_another_key_is_neither_cut_nor_gone_on_with(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / "audit.head").unlink()
+    before = (tmp_path / "audit.log").read_bytes()
+    with pytest.raises(LogProofInvalid, match="is signed with another key than") as refused:
+        open_file_log(tmp_path, LogSigner(ORIGIN, [OTHER_SIGNER]), reserve=0)
+    assert "SAFEAI_KEY_ID" in refused.value.hint
+    assert (tmp_path / "audit.log").read_bytes() == before
+    assert not list(tmp_path.glob("audit.log.*"))
+    open_log(tmp_path).close()
+
+
 def test_a_second_process_is_told_who_has_the_log(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"

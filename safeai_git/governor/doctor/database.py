@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from safeai_git.core.display import count
 from safeai_git.core.errors import FormatError, LogProofInvalid, StorageError
@@ -14,6 +13,7 @@ from safeai_git.core.log.checkpoint import open_checkpoint
 from safeai_git.core.log.merkle import Frontier
 from safeai_git.governor.doctor.case import Case
 from safeai_git.governor.doctor.report import Examined, of_error
+from safeai_git.governor.stores.postgres_address import parts_of
 from safeai_git.governor.stores.postgres_reading import connected
 from safeai_git.governor.stores.postgres_schema import MIGRATIONS
 from safeai_git.keys.ed25519 import verify
@@ -73,7 +73,7 @@ def _server(case: Case, connection: psycopg.Connection[Any], url: str) -> Iterat
             f"the database's clock differs by {skew:+.0f} seconds from this machine's",
             "set both by NTP: replicas order entries by the latest time that any of them had",
         )
-    if not host.startswith("/") and conninfo_to_dict(url).get("sslmode", "prefer") not in _TLS:
+    if not host.startswith("/") and parts_of(url).get("sslmode", "prefer") not in _TLS:
         yield Examined(
             _NAME,
             "warn",

@@ -147,11 +147,27 @@ class Forwarder:
             self._put_aside(batch.records[0], str(error))
         after = batch.after
         note = batch.checkpoint.note.decode()
-        self.file.save(Cursor(self.reader.origin, self.target.name, after, note))
+        self._save(Cursor(self.reader.origin, self.target.name, after, note))
         self._at = after
         self.delivered += len(batch.ends)
         self._moved = self.clock()
         self._tell()
+
+    def _save(self, cursor: Cursor) -> None:
+        """Move the cursor. On a full disk this is tried again, and not the delivery: it would send the same for ever."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                self.file.save(cursor)
+            except StorageError as error:
+                if not self._forever:
+                    raise
+                if pause == FIRST_PAUSE:
+                    self.say(f"{error.message}; what was delivered is sent again if this process ends now")
+                self.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                return
 
     def _persist(self, batch: Batch) -> None:
         pause = FIRST_PAUSE

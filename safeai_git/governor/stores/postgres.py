@@ -22,6 +22,7 @@ from safeai_git.core.log.entry import Draft, Entry, format_commit
 from safeai_git.core.log.hashes import Hashes
 from safeai_git.core.log.merkle import EMPTY_ROOT, Frontier
 from safeai_git.governor.stores.port import Appended, LogAway, LogFailed
+from safeai_git.governor.stores.postgres_address import parts_of
 from safeai_git.governor.stores.postgres_listen import CHANNEL, Listener
 from safeai_git.governor.stores.state import Head, plan
 
@@ -74,6 +75,7 @@ class PostgresStore:
         self._frontier = Frontier()
         self._failed: LogFailed | None = None
         self._published: bytes | None = None
+        parts_of(url)
         try:
             self._again(self._open)
         except BaseException:

@@ -24,6 +24,7 @@ from safeai_git.core.publickey import PublicKey
 from safeai_git.files import sync_folder
 from safeai_git.governor.stores.port import covered
 from safeai_git.governor.stores.postgres import OPTIONS, PostgresStore, insert_entries
+from safeai_git.governor.stores.postgres_address import parts_of
 from safeai_git.keys.ed25519 import verify
 
 _AT_ONCE = 1_000
@@ -54,6 +55,7 @@ def import_log(
         LogProofInvalid: The log is not in order.
         StorageError: The file cannot be read, or the database not be written; nothing went in.
     """
+    parts_of(url)
     report = verify_file(path, keys=keys, anchors=anchors, progress=progress)
     if report.keys_claimed:
         raise WrongUse(
@@ -166,6 +168,7 @@ def export_log(url: str, origin: str, to: Path, keys: Sequence[NoteKey | PublicK
 
 
 def _only(url: str, origin: str) -> str:
+    parts_of(url)
     try:
         with psycopg.connect(url, connect_timeout=5) as connection:
             rows = connection.execute(

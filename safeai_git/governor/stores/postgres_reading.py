@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from safeai_git.core.errors import StorageError
 from safeai_git.governor.stores.postgres import OPTIONS
+from safeai_git.governor.stores.postgres_address import parts_of
 
 _READ_ONLY = f"{OPTIONS} -c default_transaction_read_only=on"
 
@@ -19,13 +19,7 @@ def connected(url: str) -> psycopg.Connection[Any]:
     Raises:
         StorageError: There is none to be had; the message holds nothing of the address but the server's name.
     """
-    try:
-        conninfo_to_dict(url)
-    except psycopg.Error:
-        raise StorageError(  # libpq's own words repeat the address, and the password in it
-            "SAFEAI_DATABASE_URL is no address of a database",
-            hint="postgresql://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full",
-        ) from None
+    parts_of(url)
     try:
         return psycopg.connect(
             url, autocommit=True, options=_READ_ONLY, connect_timeout=5, application_name="safeai reader"

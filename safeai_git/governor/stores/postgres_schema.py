@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from safeai_git.core.errors import StorageError
+from safeai_git.governor.stores.postgres_address import parts_of
 
 LOCK = 0x5AFEA1
 """Of the migrations; it has nothing to do with correctness of the log."""
@@ -31,6 +32,7 @@ def upgrade(url: str) -> int:
     Raises:
         StorageError: The database cannot be reached, or refused.
     """
+    parts_of(url)
     try:
         return _upgrade(url)
     except psycopg.Error as error:

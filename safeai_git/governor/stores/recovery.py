@@ -16,7 +16,8 @@ from pathlib import Path
 from safeai_git.core.errors import FormatError, LogProofInvalid, StorageError
 from safeai_git.core.log.chain import Chain, Line, holds_valid_commit, is_commit, lines_of
 from safeai_git.core.log.checkpoint import Checkpoint, OpenedCheckpoint
-from safeai_git.core.log.entry import parse_time
+from safeai_git.core.log.entry import parse_commit, parse_time
+from safeai_git.core.log.note import Note
 from safeai_git.files import sync_folder
 from safeai_git.governor.stores.state import Head, State
 
@@ -110,7 +111,26 @@ def _take(line: Line, chain: Chain, state: State, marks: array[int]) -> None:
     state.remember(key, leaf, index)
 
 
+def _refuse_other_key(bad: Line, chain: Chain) -> None:
+    """A whole commit line of this log in another key's name is no crash's doing: cutting there would fork the log."""
+    if not bad.ended or not is_commit(bad.data):
+        return
+    try:
+        note = Note.parse(parse_commit(bad.data))
+        stated = Checkpoint.parse(note.text)
+    except FormatError:
+        return
+    known = {(key.name, key.id) for key in chain.keys}
+    if stated.origin == chain.origin and not any((one.name, one.key_id) in known for one in note.signatures):
+        raise LogProofInvalid(
+            f"the checkpoint of audit.log over {stated.size} entries, at byte {bad.offset}, is signed with another key "
+            f"than {', '.join(key.format() for key in chain.keys)}",
+            hint="nothing was changed; SAFEAI_KEY_ID has to name the key that the log was signed with",
+        )
+
+
 def _refuse_damage(bad: Line, rest: Iterator[Line], chain: Chain, fault: str) -> None:
+    _refuse_other_key(bad, chain)
     later = holds_valid_commit([bad], chain.origin, chain.keys, chain.verify)
     later = later or holds_valid_commit(rest, chain.origin, chain.keys, chain.verify)
     if later is not None:
