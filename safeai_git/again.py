@@ -8,9 +8,10 @@ artifacts, and the output of checks that the policy calls deterministic. Times a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from safeai_git.core import canonical
 from safeai_git.core.context import CheckEvidence
@@ -34,8 +35,7 @@ _OF_THE_RUN = ("result", "exit_code", "signal", "limit")
 _OF_THE_OUTPUT = ("output_bytes", "output_sha256")
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True):
     """What a verdict says was observed.
 
     Attributes:
@@ -55,8 +55,7 @@ class Claimed:
     policy: PolicyStack
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One figure: what was claimed, and what was found here."""
 
     name: str
@@ -69,8 +68,7 @@ class Field:
         return bool(self.claimed == self.here)
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """One check: its figures, or why there are none."""
 
     name: str

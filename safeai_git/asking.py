@@ -7,7 +7,8 @@ Whose signature counts is nothing that is said here: that is for the allowed sig
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.client.governor import GovernorClient
 from safeai_git.core.errors import FormatError, LogProofInvalid
@@ -25,8 +26,7 @@ SECONDS = 960.0
 """What one decision may take: a Governor that replays checks gives itself 900 seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(Struct, frozen=True):
     """What the Governor made of a change.
 
     Attributes:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
+
+from msgspec import Struct
 
 from safeai_git.audit_signatures import DoesNotHold, EntrySignatures
 from safeai_git.core.errors import FormatError, LogProofInvalid, StorageError
@@ -23,6 +25,7 @@ from safeai_git.core.log.ids import Ids
 from safeai_git.core.log.note import COSIGNATURE, ED25519, Note, NoteKey
 from safeai_git.core.log.policy import WitnessPolicy
 from safeai_git.core.publickey import PublicKey
+from safeai_git.core.values import replace
 from safeai_git.keys.ed25519 import verify
 
 CHUNK = 1 << 20
@@ -43,8 +46,7 @@ Sink = Callable[[bytes, bytes], None]
 """Is given each entry's bytes and leaf hash, in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Anchor:
+class Anchor(Struct, frozen=True):
     """A checkpoint that was kept somewhere.
 
     Attributes:
@@ -58,8 +60,7 @@ class Anchor:
     outside: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """What is wrong, and where.
 
     Attributes:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
+
 from safeai_git.audit import Anchor, Progress, Report, verify_file
 from safeai_git.core.errors import LogProofInvalid, StorageError, WrongUse
 from safeai_git.core.log import merkle
@@ -99,8 +101,7 @@ def prove(log: Verified, index: int, line: bytes) -> LogProof:
     return LogProof(index, tuple(path), log.note, receipt_head(line))
 
 
-@dataclass(frozen=True, slots=True)
-class Consistency:
+class Consistency(Struct, frozen=True):
     """A proof that a log of size `old` is the beginning of that of size `new`, with both roots."""
 
     old: int

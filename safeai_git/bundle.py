@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec import Struct
+
 from safeai_git.agents import catalogue
 from safeai_git.approvals import counted
 from safeai_git.core import canonical
@@ -40,8 +42,7 @@ Read = Callable[[str], tuple[str, bytes]]
 PartName = Literal["objects", "policy", "verdict", "approvals", "report", "receipts"]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """What was found about one part of a bundle."""
 
     name: PartName
@@ -78,8 +79,7 @@ class Examined:
 _ORDER: tuple[PartName, ...] = ("objects", "policy", "verdict", "approvals", "report", "receipts")
 
 
-@dataclass(frozen=True, slots=True)
-class Demands:
+class Demands(Struct, frozen=True):
     """What is asked of a bundle beside signatures that hold.
 
     Attributes:

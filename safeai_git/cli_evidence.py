@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from msgspec import Struct
 
 from safeai_git.cli_options import Format, FormatOption, PolicyOption, ReportOption
 
@@ -38,8 +38,7 @@ LogKeyOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(Struct, frozen=True):
     """What `cli` does for its commands: begin a session, end it with an action, find out where reports go."""
 
     session: Callable[[Format], Session]

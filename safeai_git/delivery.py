@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import Struct
+
 from safeai_git.client.checkpoints import Checkpoints
 from safeai_git.client.governor import (
     MOST_AT_ONCE,
@@ -47,8 +49,7 @@ CERTIFICATE_VARIABLE, CERTIFICATE_KEY_VARIABLE = "SAFEAI_CLIENT_CERT", "SAFEAI_C
 _LONGEST_TOKEN = 16_384
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(Struct, frozen=True):
     """A Governor that this machine's owner has named.
 
     Attributes:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from safeai_git.core import canonical
 from safeai_git.core.context import Artifact, CheckEvidence, CheckResult
 from safeai_git.core.policy import Check
+from safeai_git.core.values import fields
 from safeai_git.files import read_json, write_atomically
 from safeai_git.sandbox.levels import caused_by_isolation, limit_met
 from safeai_git.sandbox.port import Isolation, Limits, Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """One run of a check: its outcome, and which of the declared files it made.
 
     Attributes:
@@ -47,19 +48,19 @@ def command_digest(check: Check) -> str:
             "read_only": sorted(check.read_only),
             "expect_exit": sorted(check.expect_exit),
             "isolation": check.isolation,
-            "limits": asdict(check.limits),
+            "limits": fields(check.limits),
             "needs": sorted(check.needs),
             "deterministic": check.deterministic,
             "attempts": check.attempts if check.deterministic is False else 1,
             "artifacts": sorted(check.artifacts),
-            "setup": None if check.setup is None else asdict(check.setup),
+            "setup": None if check.setup is None else fields(check.setup),
         }
     )
 
 
 def limits_of(check: Check) -> Limits:
     """What the sandbox lets a check use."""
-    return Limits(wall_seconds=check.timeout_seconds, memory_bytes=check.memory_bytes, **asdict(check.limits))
+    return Limits(wall_seconds=check.timeout_seconds, memory_bytes=check.memory_bytes, **fields(check.limits))
 
 
 def undecided(check: Check, tree: str, why: str) -> CheckEvidence:
@@ -102,7 +103,7 @@ def observed(
         exit_code=outcome.exit_code,
         signal=outcome.signal,
         limit=limit,
-        limits={name: int(value) for name, value in asdict(limits_of(check)).items()},
+        limits={name: int(value) for name, value in fields(limits_of(check)).items()},
         attempts=len(runs),
         artifacts=last.artifacts,
         prepared=prepared,
@@ -153,7 +154,8 @@ class EvidenceStore:
         Raises:
             StorageError: It cannot be written.
         """
-        text = json.dumps(asdict(evidence), sort_keys=True).encode()
+        written = {**fields(evidence), "artifacts": [fields(one) for one in evidence.artifacts]}
+        text = json.dumps(written, sort_keys=True).encode()
         write_atomically(self._place(evidence.tree, evidence.command_digest), text)
 
     def _place(self, tree: str, digest: str) -> Path:

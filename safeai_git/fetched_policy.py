@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.client.governor import GovernorClient
 from safeai_git.core.display import safe_text
@@ -31,8 +32,7 @@ ASK_AFTER_SECONDS = 60
 LONGEST_WAIT_SECONDS = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(Struct, frozen=True):
     """A policy that counts; whether it is older than what was seen is still to be asked.
 
     Attributes:

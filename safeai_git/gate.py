@@ -7,7 +7,6 @@ into text or an exit code is the entry point's business, and so is signing it (`
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import cached_property
 
 from safeai_git.agents import catalogue
@@ -15,6 +14,7 @@ from safeai_git.core.evaluate import counted, governed_part
 from safeai_git.core.finding import Decision
 from safeai_git.core.objects import Commit
 from safeai_git.core.proposal import Proposal
+from safeai_git.core.values import replace
 from safeai_git.git.history import recomputed_merge
 from safeai_git.git.reader import ProposalReader
 from safeai_git.git.repository import Repository

@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+from msgspec import Struct
 
 from safeai_git.agents import catalogue
 from safeai_git.core.context import CheckEvidence, Context, KillSwitch
@@ -19,6 +20,7 @@ from safeai_git.core.finding import Decision
 from safeai_git.core.policy import Check, PolicyStack
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.stamp import Stamp
+from safeai_git.core.values import replace
 from safeai_git.git.facts import FactReader, Origin
 from safeai_git.git.repository import Repository
 from safeai_git.git.working import FileEdit
@@ -54,8 +56,7 @@ class Deadline:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """A verdict with what decides whether it lets the change pass.
 
     Attributes:

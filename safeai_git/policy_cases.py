@@ -6,8 +6,9 @@ is in ``docs/formats/policy-cases.md``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, cast
+
+from msgspec import Struct
 
 from safeai_git.core.attribution import CLASSES, Attribution, AuthorClass
 from safeai_git.core.context import CheckEvidence, Context
@@ -25,8 +26,7 @@ _STATUS = ("A", "D", "M", "T")
 _FATES = ("inside", "outside", "git", "loop")
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """One case.
 
     Attributes:

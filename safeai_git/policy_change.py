@@ -5,7 +5,7 @@ The verdict does not depend on it. A new policy that is not valid is said to be 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from safeai_git.core.errors import CouldNotDecide
 from safeai_git.core.policy import LARGEST_POLICY, Policy
@@ -18,8 +18,7 @@ from safeai_git.trust import FOLDER, POLICY_FILE
 POLICY_PATH = FOLDER + b"/" + POLICY_FILE
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyChange:
+class PolicyChange(Struct, frozen=True):
     """What becomes of the policy.
 
     Attributes:

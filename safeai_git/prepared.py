@@ -19,13 +19,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.core import canonical
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import SandboxUnavailable, StorageError
 from safeai_git.core.policy import Setup
+from safeai_git.core.values import fields
 from safeai_git.evidence import last_lines
 from safeai_git.files import read_json, sync_folder, write_atomically
 from safeai_git.sandbox import harvest
@@ -46,8 +48,7 @@ _UNFINISHED = "making-"
 _ABANDONED_SECONDS = 24 * 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """What is shown to a check.
 
     Attributes:
@@ -134,7 +135,7 @@ class PreparedEnvironments:
         key = canonical.digest(
             {
                 "format": _FORMAT,
-                "setup": asdict(setup),
+                "setup": fields(setup),
                 "locks": {path: hashlib.sha256(content).hexdigest() for path, content in locks.items()},
                 "at": str(self._mount_at),
                 "machine": platform.machine(),

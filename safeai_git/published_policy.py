@@ -8,7 +8,8 @@ business.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.core.envelope import MAX_LINE, Envelope, open_envelope
 from safeai_git.core.errors import FormatError, PolicyError
@@ -25,8 +26,7 @@ LARGEST_PUBLISHED = MAX_LINE + 1 + LARGEST_POLICY
 """Bytes of a published policy's file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(Struct, frozen=True):
     """An organisation's policy that somebody trusted has signed.
 
     Attributes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from safeai_git.agents import catalogue
 from safeai_git.approvals import counted
@@ -31,6 +31,7 @@ from safeai_git.core.evaluate import evaluate
 from safeai_git.core.finding import Decision, Finding, Outcome, decide
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.stamp import Stamp
+from safeai_git.core.values import replace
 from safeai_git.gate import Deadline, Judgement, starting_point, worst
 from safeai_git.git.facts import Origin
 from safeai_git.git.history import merge_bases, new_commits

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.core.display import display
 from safeai_git.core.errors import FormatError, HistoryTooShallow, ObjectMissing, RepositoryError
@@ -30,8 +31,7 @@ _LINE = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) (r
 _ADMINISTRATOR = "whoever administers the server, with 'git config safeai.historyRewrite warn' there"
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(Struct, frozen=True):
     """One ref's move: from which object to which, in hex; empty for "is not there"."""
 
     old: str
@@ -39,8 +39,7 @@ class Update:
     ref: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(Struct, frozen=True):
     """Where a ref stands: its object, the commit that this leads to (or empty), and what it is another name for."""
 
     id: str = ""

@@ -10,14 +10,16 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.check_logs import CheckLogs
 from safeai_git.core.context import Artifact, CheckEvidence
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.core.policy import Check, PolicyStack, Setup
 from safeai_git.core.proposal import Proposal
+from safeai_git.core.values import replace
 from safeai_git.evidence import EvidenceStore, Seen, command_digest, judged, limits_of, observed, undecided
 from safeai_git.git.changes import TreeComparer
 from safeai_git.git.proposed_tree import Laid, proposed_tree
@@ -44,8 +46,7 @@ _ALLOWED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(Struct, frozen=True):
     """A tree, the reviewed one that it starts from, and for whose lock files set-ups may use the network."""
 
     tree: str

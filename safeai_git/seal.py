@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.client.spool import Spool
 from safeai_git.core import canonical
@@ -19,8 +20,7 @@ from safeai_git.keys.port import Signer
 from safeai_git.keys.seal import seal
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(Struct, frozen=True):
     """A signed verdict: the envelope, and the report that it names by digest."""
 
     envelope: Envelope

@@ -8,7 +8,8 @@ together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.core.edit import Edit
 from safeai_git.core.errors import RepositoryError
@@ -19,8 +20,7 @@ from safeai_git.git.working import with_side
 from safeai_git.judging import Judgement
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(Struct, frozen=True):
     """How a change is split.
 
     Attributes:

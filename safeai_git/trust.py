@@ -8,10 +8,11 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from safeai_git.core.display import display
 from safeai_git.core.errors import PolicyError
@@ -34,8 +35,7 @@ _MOST_REMEMBERED = 256
 """Commits whose folder is remembered: a history is walked along neighbours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(Struct, frozen=True):
     """A policy and the keys whose signatures count, both from one commit.
 
     Attributes:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
 from typing import Literal
+
+from msgspec import Struct
 
 from safeai_git.agents import catalogue
 from safeai_git.approvals import counted
@@ -23,6 +24,7 @@ from safeai_git.core.errors import FormatError, LogProofInvalid
 from safeai_git.core.log.note import NoteKey
 from safeai_git.core.receipt import START as RECEIPT
 from safeai_git.core.receipt import Receipt, check_receipt
+from safeai_git.core.values import replace
 from safeai_git.core.verdict import parse_statement
 from safeai_git.gate import starting_point
 from safeai_git.git.facts import Origin
@@ -46,8 +48,7 @@ LEAST_OF_A_PROCESS = 250
 _BEST_FIRST = ("valid", "unapproved", "denied", "invalid", "missing")
 
 
-@dataclass(frozen=True, slots=True)
-class CommitResult:
+class CommitResult(Struct, frozen=True):
     """What was found about one commit.
 
     Attributes:

@@ -8,8 +8,9 @@ time is the signer's own claim, and a key that is not valid yet would be by then
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+from msgspec import Struct
 
 from safeai_git.approvals import counted, from_the_future, people
 from safeai_git.core.attribution import Attribution
@@ -35,8 +36,7 @@ _MOST_NAMED_CHECKS = 8
 """Checks that a statement names at most (`core.verdict`); an allowing verdict that names so many had all pass."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """A change that a verdict has to be about.
 
     Attributes:
@@ -49,8 +49,7 @@ class Subject:
     who: Attribution
 
 
-@dataclass(frozen=True, slots=True)
-class Court:
+class Court(Struct, frozen=True):
     """What envelopes are held against.
 
     Attributes:
@@ -71,8 +70,7 @@ class Court:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Both:
+class _Both(Struct, frozen=True):
     """Two key directories that both have to agree."""
 
     first: KeyDirectory
@@ -86,8 +84,7 @@ class _Both:
         return limit if isinstance(limit, Refusal) else answer
 
 
-@dataclass(frozen=True, slots=True)
-class Weighed:
+class Weighed(Struct, frozen=True):
     """What the envelopes about a change come to; see `verify.CommitResult` for the fields.
 
     ``claim`` and ``envelope`` are the verdict that counts, if one does.

@@ -28,7 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, replace  # noqa: TID251 - of this file
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue

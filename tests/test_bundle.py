@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from safeai_git.core.log.note import ED25519, NoteKey
 from safeai_git.core.log.proof import LogProof
 from safeai_git.core.publickey import format_openssh
 from safeai_git.core.receipt import Receipt as Kept
+from safeai_git.core.values import replace
 from safeai_git.core.verdict import parse_statement
 from safeai_git.git.notes import Notes
 from safeai_git.git.repository import discover

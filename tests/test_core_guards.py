@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -24,6 +23,7 @@ from safeai_git.core.objects import parse_commit
 from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.core.policy_faults import Refused
 from safeai_git.core.policy_values import tree_path
+from safeai_git.core.values import replace
 from safeai_git.core.vsa import of_verification
 from safeai_git.keys.seal import seal
 

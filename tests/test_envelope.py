@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -35,6 +34,7 @@ from safeai_git.core.envelope import (
 from safeai_git.core.errors import FormatError, KeyUnusable
 from safeai_git.core.publickey import PublicKey
 from safeai_git.core.trust import AllowedSigner, Refusal, TrustedKey
+from safeai_git.core.values import replace
 from safeai_git.keys.ed25519 import Ed25519Signer, verify
 from safeai_git.keys.keyring import Keyring
 from safeai_git.keys.seal import seal

@@ -12,7 +12,6 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from safeai_git.core.log.entry import Entry
 from safeai_git.core.log.merkle import leaf_hash
 from safeai_git.core.log.proof import verify_proof
 from safeai_git.core.trust import AllowedSigner
+from safeai_git.core.values import replace
 from safeai_git.core.verdict import VERDICT_NAMESPACE, parse_statement
 from safeai_git.git.bundle import Budget, BundleRefused, make_bundle
 from safeai_git.git.plumbing import Bounds

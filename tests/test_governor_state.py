@@ -6,7 +6,6 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from safeai_git.core.kill_switch import LEASE_NAMESPACE, LEASE_TYPE, Lease, Scop
 from safeai_git.core.log.entry import Draft, Entry
 from safeai_git.core.log.merkle import leaf_hash
 from safeai_git.core.trust import AllowedSigner, Refusal, TrustedKey
+from safeai_git.core.values import replace
 from safeai_git.core.verdict import VERDICT_NAMESPACE
 from safeai_git.governor import follower
 from safeai_git.governor.audit_log import AuditLog, Receipt

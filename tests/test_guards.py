@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from safeai_git.core.publickey import PublicKey
 from safeai_git.core.rules import RULE_IDS
 from safeai_git.core.stamp import Stamp
 from safeai_git.core.trust import AllowedSigner, Refusal, TrustedKey
+from safeai_git.core.values import replace
 from safeai_git.core.verdict import approval, parse_statement, statement
 from safeai_git.git.changes import LONGEST, MOST_REMARKS, TreeComparer
 from safeai_git.git.content import lfs_pointer, resolve_link

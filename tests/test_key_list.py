@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from safeai_git.core.key_list import (
     revoke_id,
 )
 from safeai_git.core.trust import Refusal, TrustedKey
+from safeai_git.core.values import replace
 
 VERDICT, APPROVAL = "safeai-verdict", "safeai-approval"
 ONE = ListedKey(LOG_SIGNER.public, "ci@example.com", (VERDICT,), valid_after=100, valid_before=1_000)

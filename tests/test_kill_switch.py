@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from safeai_git.core import canonical
 from safeai_git.core.envelope import MAX_PAE, pae
 from safeai_git.core.errors import FormatError, WrongUse
 from safeai_git.core.kill_switch import LEASE_TYPE, MOST_AGENTS, Lease, Scope, Switches, SwitchEvent
+from safeai_git.core.values import replace
 
 NOW = 1_780_000_000
 GLOBAL = Scope("global")

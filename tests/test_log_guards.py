@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from tools_log import (
@@ -60,6 +59,7 @@ from safeai_git.core.log.policy import parse_policy
 from safeai_git.core.log.proof import MAX_PATH, LogProof
 from safeai_git.core.log.tiles import format_bundle
 from safeai_git.core.receipt import LONGEST, Receipt, check_receipt
+from safeai_git.core.values import replace
 from safeai_git.keys.ed25519 import verify
 from safeai_git.keys.seal import seal
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from test_guards import AI, CI, RING, STAMP, edit, policy, proposal, signed, trust, verdict_of
 from tools_log import LOG_KEY, LOG_SIGNER, WITNESS_KEY
@@ -16,6 +14,7 @@ from safeai_git.core.log.proof import LogProof
 from safeai_git.core.log.tiles import WIDTH, Tile
 from safeai_git.core.message import Message
 from safeai_git.core.receipt import START
+from safeai_git.core.values import replace
 from safeai_git.weighing import Court, Subject, weigh
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from safeai_git.core.evaluate import evaluate, governed_part, of_message
 from safeai_git.core.finding import Finding
 from safeai_git.core.message import Message
 from safeai_git.core.policy import PolicyStack
+from safeai_git.core.values import replace
 from safeai_git.core.verdict import parse_statement, statement
 from safeai_git.git.reader import strongest
 

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from safeai_git.commands.session import Session
 from safeai_git.core.context import CheckEvidence
 from safeai_git.core.errors import SandboxUnavailable, WrongUse
 from safeai_git.core.policy import Check
+from safeai_git.core.values import replace
 from safeai_git.evidence import command_digest, last_lines
 from safeai_git.gate import Judgement
 from safeai_git.replay import Replayer

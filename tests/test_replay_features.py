@@ -15,7 +15,6 @@ import sys
 import termios
 import threading
 import zlib
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ from safeai_git.core.context import CheckEvidence
 from safeai_git.core.errors import StorageError, WrongUse
 from safeai_git.core.policy import Check, Policy, PolicyStack
 from safeai_git.core.policy_parts import CheckLimits
+from safeai_git.core.values import fields, replace
 from safeai_git.evidence import command_digest
 from safeai_git.parallel import in_parallel
 from safeai_git.replay import Replayer
@@ -109,7 +109,7 @@ class TestKeys:
         found = run(checked, Check("loud", "yes", limits=limits, timeout_seconds=20))["loud"]
         assert (found.result, found.limit, found.exit_code, found.signal) == ("failed", "output", None, 9)
         assert found.output_bytes == 1_000
-        assert found.limits == {"wall_seconds": 20, "memory_bytes": 2**31, **asdict(limits)}
+        assert found.limits == {"wall_seconds": 20, "memory_bytes": 2**31, **fields(limits)}
 
     def test_a_program_that_is_needed_and_not_there_is_no_answer(self, checked: Repo, tmp_path: Path) -> None:
         found = run(

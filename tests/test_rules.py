@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from safeai_git.core.evaluate import evaluate
 from safeai_git.core.policy import PolicyStack
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.rules import RULE_IDS
+from safeai_git.core.values import replace
 from safeai_git.policyfile import load
 
 AI = Attribution("ai", "claude-code", 1.0)

@@ -20,12 +20,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from safeai_git.core.errors import SandboxUnavailable
+from safeai_git.core.values import replace
 from safeai_git.sandbox import (
     Backend,
     Job,

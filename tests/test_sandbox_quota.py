@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from safeai_git.core.errors import SandboxUnavailable
+from safeai_git.core.values import replace
 from safeai_git.sandbox import choice, programs, quota
 from safeai_git.sandbox.port import MIB, Backend, Job, Limits
 from safeai_git.sandbox.scratch import scratch_directory

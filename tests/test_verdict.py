@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from google.protobuf import json_format
@@ -22,6 +21,7 @@ from safeai_git.core.errors import FormatError
 from safeai_git.core.evaluate import evaluate
 from safeai_git.core.policy import PolicyStack
 from safeai_git.core.proposal import Proposal
+from safeai_git.core.values import replace
 from safeai_git.core.verdict import (
     APPROVAL_TYPE,
     VERDICT_TYPE,

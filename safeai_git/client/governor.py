@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
+
+from msgspec import Struct
 
 from safeai_git.client.web import exchange, may_have_a_token, tls
 from safeai_git.core import canonical
@@ -26,8 +27,7 @@ MOST_BYTES = 4 * 1024 * 1024
 """Bytes of one batch of envelopes; a Governor takes 8 MiB by default."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where a Governor is, and how to say who asks.
 
     Attributes:
@@ -55,16 +55,14 @@ class Address:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """The Governor says that it has logged an envelope; `proof` is to be checked."""
 
     repeated: bool
     proof: LogProof
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
+class Reported(Struct, frozen=True):
     """The Governor says that it has logged an incident; `proof` is to be checked, for an entry `by` that name."""
 
     repeated: bool
@@ -72,8 +70,7 @@ class Reported:
     proof: LogProof
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """The Governor says how it decided; the proofs are to be checked.
 
     Attributes:
@@ -87,8 +84,7 @@ class Judged:
     verdicts: tuple[tuple[Envelope, LogProof], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The Governor does not take an envelope, or an incident.
 
     Attributes:

@@ -14,9 +14,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError, WrongUse
@@ -28,8 +29,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What a server answered, whatever the status.
 
     Attributes:

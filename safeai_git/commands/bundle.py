@@ -6,8 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.bundle import Demands, Examined, examine
 from safeai_git.bundling import make
@@ -27,8 +28,7 @@ from safeai_git.policyfile import load
 LARGEST_RECEIPT = 2 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What a bundle is made of.
 
     Attributes:
@@ -107,8 +107,7 @@ def _file(path: Path, most: int, what: str) -> bytes:
     return data
 
 
-@dataclass(frozen=True, slots=True)
-class Trusted:
+class Trusted(Struct, frozen=True):
     """What `verify --bundle` is given beside the file.
 
     Attributes:

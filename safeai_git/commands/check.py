@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from safeai_git.commands.found import Found, Report
 from safeai_git.commands.session import Session
@@ -23,8 +24,7 @@ from safeai_git.seal import Sealer
 LARGEST_PATCH = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What `check` was asked for."""
 
     revisions: str = ""

@@ -8,9 +8,10 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from safeai_git import ci
 from safeai_git.commands.check import sign_judgements
@@ -31,6 +32,7 @@ from safeai_git.core.errors import (
 from safeai_git.core.finding import Decision
 from safeai_git.core.receipt import START as RECEIPT
 from safeai_git.core.receipt import Receipt
+from safeai_git.core.values import replace
 from safeai_git.files import read_bounded, write_atomically
 from safeai_git.gate import Judgement, worst
 from safeai_git.git.history import merge_bases
@@ -45,8 +47,7 @@ MODES = ("check", "verify", "both")
 _STRICTNESS: tuple[Decision, ...] = ("allow", "review", "deny")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What the pipeline asks for.
 
     Attributes:

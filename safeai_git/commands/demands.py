@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
 
 from safeai_git.core.errors import WrongUse
 from safeai_git.core.trust import matches
+from safeai_git.core.values import replace
 from safeai_git.verify import CommitResult
 
 _MOST = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Demands:
+class Demands(Struct, frozen=True):
     """The wishes of one verification.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git import __version__
 from safeai_git.client.spool import IncidentSpool, Spool
@@ -14,6 +15,7 @@ from safeai_git.commands.setup import hook_states
 from safeai_git.commands.trees import in_words
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import SafeAIError
+from safeai_git.core.values import fields
 from safeai_git.git.plumbing import git_program, run
 from safeai_git.git.repository import NOTES_REF
 from safeai_git.git.store import read_commit
@@ -24,8 +26,7 @@ from safeai_git.sandbox.levels import PROMISES
 OLDEST_GIT = (2, 38)
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(Struct, frozen=True):
     """One line of the report: ``ok``, ``warn`` (works, with less) or ``bad`` (the gate does not work)."""
 
     what: str
@@ -48,7 +49,7 @@ def doctor(session: Session) -> int:
             place = f": {error.filename}" if error.filename else ""
             found.append(Examined(examine.__name__.strip("_"), "bad", f"{error.strerror or error}{place}"))
     if session.output_format != "text":
-        session.data({"examined": [asdict(one) for one in found]})
+        session.data({"examined": [fields(one) for one in found]})
     style = session.style
     for one in found:
         mark = {"ok": style.ok("ok  "), "warn": style.bold("warn")}.get(one.state, style.bad("bad "))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from safeai_git.commands.session import Session
@@ -12,6 +11,7 @@ from safeai_git.core.errors import FormatError, PolicyError, WrongUse
 from safeai_git.core.policy import Policy
 from safeai_git.core.policy_difference import difference
 from safeai_git.core.policy_statement import parse_time
+from safeai_git.core.values import fields
 from safeai_git.files import read_bounded, write_atomically
 from safeai_git.policy_vm import check_expressions
 from safeai_git.policyfile import load
@@ -59,7 +59,7 @@ def diff(session: Session, old: str, new: str) -> int:
     after = _named(session, new) if new else _working(session)
     changes = difference(before, after)
     if session.output_format != "text":
-        session.data({"old": before.source, "new": after.source, "changes": [asdict(one) for one in changes]})
+        session.data({"old": before.source, "new": after.source, "changes": [fields(one) for one in changes]})
         return 0
     session.say(f"from {safe_text(before.source)} to {safe_text(after.source)}")
     session.say(lines(changes))

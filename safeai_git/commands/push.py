@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 
 from safeai_git.client.spool import IncidentSpool, Spool
 from safeai_git.commands.session import Session
 from safeai_git.core.display import count, safe_text
 from safeai_git.core.errors import CouldNotDecide, GovernorUnavailable, KeyUnusable, LogProofInvalid
 from safeai_git.core.policy_parts import GovernorLink
+from safeai_git.core.values import fields
 from safeai_git.delivery import LOG_KEY_KEY, URL_KEY, URL_VARIABLE, Delivered, Delivery, destination, told
 from safeai_git.organisation import organisation_policy
 from safeai_git.organisation_places import organisation_places
@@ -52,7 +52,7 @@ def push(session: Session) -> int:
     if places is not None and places.policy is None:
         organisation_policy(session.repository, session.environ, now=time.time(), ask=True)
     if session.output_format != "text":
-        session.data({**asdict(done), "incidents": asdict(reported)})
+        session.data({**fields(done), "incidents": fields(reported)})
     return 1 if done.refused or done.left or reported.refused or reported.left else 0
 
 

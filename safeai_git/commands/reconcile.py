@@ -12,7 +12,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.client.spool import IncidentSpool
 from safeai_git.commands.receive import deadline_seconds
@@ -70,8 +71,7 @@ def post_receive(session: Session, arguments: Sequence[str]) -> int:
     return int(any(one.failed for one in found))
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(Struct, frozen=True):
     """What was found out about one update.
 
     Attributes:

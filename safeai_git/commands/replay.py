@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 import sys
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.again import compare, find
 from safeai_git.check_logs import CheckLogs
@@ -20,8 +21,7 @@ from safeai_git.sandbox import choose
 from safeai_git.sandbox.terminal import Terminal
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What `replay` was asked for.
 
     Attributes:

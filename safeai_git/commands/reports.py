@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.commands.found import Found
 from safeai_git.core.errors import WrongUse
@@ -54,8 +55,7 @@ KINDS: dict[str, Callable[[Found], str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reports:
+class Reports(Struct, frozen=True):
     """Which reports to write, and where."""
 
     wanted: tuple[tuple[str, str], ...] = ()

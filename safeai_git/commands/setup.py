@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
+
 from safeai_git.commands.keyring import generate_key
 from safeai_git.commands.session import HOOKS, Session, default_key_folder
 from safeai_git.core.errors import RepositoryError, StorageError
@@ -279,8 +281,7 @@ def hooks_folder(session: Session) -> Path:
     return repository.common_directory / "hooks"
 
 
-@dataclass(frozen=True, slots=True)
-class HookState:
+class HookState(Struct, frozen=True):
     """Whether one hook is really active."""
 
     name: str

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from safeai_git.commands.session import Session
 from safeai_git.commands.trust_root import endpoints
 from safeai_git.core.display import count, display, safe_text
 from safeai_git.core.errors import StorageError, WrongUse
 from safeai_git.core.objects import Commit
+from safeai_git.core.values import replace
 from safeai_git.files import write_atomically
 from safeai_git.gate import Gate, Judgement
 from safeai_git.git.history import commits_between, merge_bases
@@ -27,8 +29,7 @@ from safeai_git.splitting import Split, split
 NAMES = ("0001-allowed.patch", "0002-refused.patch")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What `split_change` was asked for: nothing for what is staged, a commit, or a range as one change."""
 
     revision: str = ""

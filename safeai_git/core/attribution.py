@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
+
+from msgspec import Struct
 
 from safeai_git.core.attribution_catalogue import (
     CLASSES,
@@ -22,6 +24,7 @@ from safeai_git.core.attribution_catalogue import (
 from safeai_git.core.message import Message
 from safeai_git.core.trailers import Trailer, read_block, trailer_block
 from safeai_git.core.trailers_loose import is_revert, loose_trailers, retells
+from safeai_git.core.values import replace
 
 __all__ = [
     "CLASSES",
@@ -47,8 +50,7 @@ LONGEST_VALUE = 1000
 """Characters of a trailer (or of an identity) that are looked at: what is longer names nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(Struct, frozen=True):
     """One observation that speaks for an agent.
 
     Attributes:
@@ -88,8 +90,7 @@ class Attribution:
         return replace(self, author_class="ai", agent=text.agent, confidence=text.confidence)
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(Struct, frozen=True):
     """What is known about the origin of a change.
 
     Attributes:

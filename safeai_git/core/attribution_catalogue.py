@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
+
+from msgspec import Struct
 
 AuthorClass = Literal["ai", "mixed", "human", "bot", "unknown"]
 CLASSES: tuple[AuthorClass, ...] = ("ai", "mixed", "human", "bot", "unknown")
@@ -49,8 +50,7 @@ class Form(NamedTuple):
     seen: str
 
 
-@dataclass(frozen=True, slots=True)
-class Agent:
+class Agent(Struct, frozen=True):
     """One agent of the catalogue.
 
     Attributes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.core import canonical
 from safeai_git.core.canonical import JSON
@@ -32,8 +33,7 @@ _MEMBERS = frozenset({"type", "commit", "objects", "policy", "verdict", "approva
 _DEPTH = 12
 
 
-@dataclass(frozen=True, slots=True)
-class GitObject:
+class GitObject(Struct, frozen=True):
     """A commit or a tree as git keeps it.
 
     Attributes:
@@ -66,8 +66,7 @@ def object_name(kind: str, data: bytes, like: str) -> str:
     return hasher(framed).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyText:
+class PolicyText(Struct, frozen=True):
     """The policy in force, word for word.
 
     Attributes:
@@ -81,8 +80,7 @@ class PolicyText:
     organisation: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(Struct, frozen=True):
     """The evidence about one commit. Nothing in it has been checked.
 
     Attributes:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 from safeai_git.core.errors import CouldNotDecide
 
 KillSwitchState = Literal["released", "engaged", "stale", "none"]
 
 
-@dataclass(frozen=True, slots=True)
-class KillSwitch:
+class KillSwitch(Struct, frozen=True):
     """The kill switch as it is known here.
 
     ``stale`` means that the last lease is older than the policy allows, ``none`` that no Governor is asked at all.
@@ -25,8 +25,7 @@ class KillSwitch:
 CheckResult = Literal["passed", "failed", "undecided"]
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(Struct, frozen=True):
     """A file that a check made: its path in the tree, SHA-256 in hex, size in bytes."""
 
     path: str
@@ -34,8 +33,7 @@ class Artifact:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class CheckEvidence:
+class CheckEvidence(Struct, frozen=True):
     """What a replay observed of one check.
 
     Attributes:
@@ -78,8 +76,7 @@ def _no_expressions(when: str, facts: Mapping[str, Any]) -> bool:
     raise CouldNotDecide(f"no policy VM was given to evaluate {when!r} on {len(facts)} facts")
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """Facts of the moment.
 
     Attributes:

@@ -6,8 +6,9 @@ An `Edit` is one path's change and a `Proposal` is the whole of it. Both are rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 MODE_FILE = 0o100644
 MODE_EXECUTABLE = 0o100755
@@ -24,16 +25,14 @@ LinkFate = Literal["inside", "outside", "git", "loop"]
 out of it, into ``.git``, or round in a circle (and whatever no kernel would follow to its end)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """A symlink as proposed: its raw target (of one that no kernel would take, the beginning) and where it leads."""
 
     target: bytes
     fate: LinkFate
 
 
-@dataclass(frozen=True, slots=True)
-class LfsPointer:
+class LfsPointer(Struct, frozen=True):
     """A Git LFS pointer (git-lfs, docs/spec.md): a small text file that stands for a large one.
 
     ``size`` is the number of bytes that it declares, ``None`` when it claims to be a pointer and declares none
@@ -43,8 +42,7 @@ class LfsPointer:
     size: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(Struct, frozen=True):
     """One path's change between a base tree and a proposed tree. A rename is two: a deletion and an addition.
 
     Attributes:
@@ -98,8 +96,7 @@ class Edit:
         return size
 
 
-@dataclass(frozen=True, slots=True)
-class Malformation:
+class Malformation(Struct, frozen=True):
     """Something in a proposed tree or commit that git would not write.
 
     ``where`` is the path of the entry or of the tree that holds it (empty for the commit itself), ``what`` a
@@ -110,8 +107,7 @@ class Malformation:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Collision:
+class Collision(Struct, frozen=True):
     """An added path that some file systems cannot tell from one that is there already."""
 
     path: bytes

@@ -13,6 +13,8 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from safeai_git.core import canonical
 from safeai_git.core.errors import FormatError
 from safeai_git.core.publickey import is_key_id
@@ -38,8 +40,7 @@ _LINE = re.compile(
 _TYPE = re.compile(r"[!-~]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True):
     """A signature: whose (a `PublicKey.key_id`), and its 64 bytes (RFC 8032 §5.1.6)."""
 
     keyid: str
@@ -171,8 +172,7 @@ def _base64(text: str) -> bytes:
         raise FormatError(f"not a DSSE envelope: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """A payload that at least one trusted key has signed. Only opening an envelope makes one.
 
     ``signers`` are the trusted keys whose signatures hold; ``ignored`` says why other signatures did not count.
@@ -183,8 +183,7 @@ class Opened:
     ignored: tuple[Refusal, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """An envelope that proves nothing to the holder of this keyring, with the reasons; never empty."""
 
     refusals: tuple[Refusal, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
 
 from safeai_git.core.attribution import Attribution
 from safeai_git.core.context import Context
@@ -11,10 +11,10 @@ from safeai_git.core.finding import Decision, Finding, decide
 from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.rules import MALFORMED, MESSAGE_RULES, RULES, protected_path
+from safeai_git.core.values import replace
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What follows from a proposal under a policy.
 
     Attributes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
+
+from msgspec import Struct
 
 Decision = Literal["allow", "review", "deny"]
 
@@ -28,8 +29,7 @@ class Outcome(IntEnum):
         return Outcome[word.upper()]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One rule's objection.
 
     Attributes:

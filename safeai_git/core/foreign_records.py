@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.core import canonical
 from safeai_git.core.canonical import JSON
@@ -38,8 +39,7 @@ _RANGE = re.compile(r"([1-9][0-9]{0,9})(?:-([1-9][0-9]{0,9}))?(,|$)")
 _CONTRIBUTORS = ("human", "ai", "mixed", "unknown")
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """Lines of one file that are said to be somebody's.
 
     Attributes:
@@ -57,8 +57,7 @@ class Claim:
     lines: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """One log, or one trace record.
 
     Attributes:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal
+
+from msgspec import Struct
 
 SLASH: Final = 0x2F
 UPPER: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -56,8 +57,7 @@ class Wild(Enum):
 STAR: Final = Wild.STAR
 
 
-@dataclass(frozen=True, slots=True)
-class Bracket:
+class Bracket(Struct, frozen=True):
     """One byte of a set, or of its complement. ``?`` is the complement of nothing."""
 
     members: frozenset[int]
@@ -75,8 +75,7 @@ ANY: Final = Bracket(frozenset(), negated=True)
 NOTHING: Final = Bracket(frozenset())
 
 
-@dataclass(frozen=True, slots=True)
-class Component:
+class Component(Struct, frozen=True):
     """What stands between two slashes of a pattern.
 
     ``strict`` says that the slash behind it was escaped: there git lets ``**`` not stand for no component at all.

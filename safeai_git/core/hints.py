@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 
 from safeai_git.core.attribution import MOST_SIGNALS, Attribution, Signal
 from safeai_git.core.attribution_catalogue import AuthorClass, Catalogue
 from safeai_git.core.foreign_records import Record
+from safeai_git.core.values import replace
 
 NOTE, TRACE = "note", "trace"
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
 
 from safeai_git.core import canonical
 from safeai_git.core.canonical import JSON
@@ -21,6 +22,7 @@ from safeai_git.core.kill_switch import LEASE_NAMESPACE
 from safeai_git.core.policy_statement import POLICY_NAMESPACE, parse_time
 from safeai_git.core.publickey import PublicKey, format_openssh, is_key_id, parse_openssh
 from safeai_git.core.trust import AllowedSigner, Refusal, TrustedKey, format_time
+from safeai_git.core.values import replace
 from safeai_git.core.verdict import APPROVAL_NAMESPACE, VERDICT_NAMESPACE
 
 LIST_TYPE = "application/vnd.safeai.key-list+json"
@@ -37,8 +39,7 @@ _PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:+-]{0,199}")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{0,200}")
 
 
-@dataclass(frozen=True, slots=True)
-class Revocation:
+class Revocation(Struct, frozen=True):
     """A key does not count any more.
 
     Attributes:
@@ -55,8 +56,7 @@ class Revocation:
     by: str
 
 
-@dataclass(frozen=True, slots=True)
-class ListedKey:
+class ListedKey(Struct, frozen=True):
     """A key that was registered.
 
     Attributes:
@@ -308,8 +308,7 @@ class KeyBook:
         return book
 
 
-@dataclass(frozen=True, slots=True)
-class ListStatement:
+class ListStatement(Struct, frozen=True):
     """What is signed about a list.
 
     Attributes:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from safeai_git.core import canonical
 from safeai_git.core.context import KillSwitch
@@ -34,8 +35,7 @@ _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}")
 _AHEAD_SECONDS = 120
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Scope:
+class Scope(Struct, frozen=True, order=True):
     """What a switch stops: everything, one repository, or one agent wherever it works.
 
     Raises:
@@ -58,8 +58,7 @@ class Scope:
         return f"{self.kind} {self.name}".rstrip()
 
 
-@dataclass(frozen=True, slots=True)
-class SwitchEvent:
+class SwitchEvent(Struct, frozen=True):
     """Somebody engages or releases a switch.
 
     Attributes:
@@ -184,8 +183,7 @@ class Switches:
         return Lease(governor, repository, now, until, reason[:400], agents[:MOST_AGENTS])
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """The state for one repository, known until it expires.
 
     Attributes:

@@ -12,9 +12,10 @@ import binascii
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
+
+from msgspec import Struct
 
 from safeai_git.core.display import (
     BIDI_CONTROLS,
@@ -126,8 +127,7 @@ def _each(step: Callable[[str], str], text: str) -> str:
     return "/".join(map(step, text.split("/")))
 
 
-@dataclass(frozen=True, slots=True)
-class Fold:
+class Fold(Struct, frozen=True):
     """One thing that file systems disregard.
 
     Attributes:
@@ -196,8 +196,7 @@ ProblemKind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class PathProblem:
+class PathProblem(Struct, frozen=True):
     r"""Why a path is trouble on some system, terminal or command line.
 
     Attributes:

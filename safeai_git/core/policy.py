@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
+from msgspec import Struct
+
 from safeai_git.core import canonical
 from safeai_git.core.attribution import Attribution
 from safeai_git.core.policy_faults import Fault, Faults, Positions
@@ -31,6 +33,7 @@ from safeai_git.core.policy_parts import (
     Tier,
 )
 from safeai_git.core.policy_reader import read
+from safeai_git.core.values import fields as contents
 from safeai_git.core.wildmatch import Pattern, PatternSet
 
 __all__ = [
@@ -157,8 +160,7 @@ class Policy(Settings):
         return data
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyStack:
+class PolicyStack(Struct, frozen=True):
     """The layers that judge together, the organisation's first. Without layers it trusts nobody with anything."""
 
     layers: tuple[Policy, ...]
@@ -268,8 +270,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if hasattr(value, "__dataclass_fields__"):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Struct):
+        return {name: _plain(content) for name, content in contents(value).items()}
     return value
 
 

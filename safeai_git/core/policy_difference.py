@@ -7,8 +7,9 @@ default out is no difference, and it is advice: what a rule's new expression let
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
 
 from safeai_git.core.policy_parts import (
     AUTHOR_CLASSES,
@@ -20,6 +21,7 @@ from safeai_git.core.policy_parts import (
     Approvals,
     GovernorLink,
 )
+from safeai_git.core.values import fields, replace
 
 if TYPE_CHECKING:
     from safeai_git.core.policy import Policy
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
 Direction = Literal["tighter", "looser", "either"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One effective difference: the key, a sentence, and what it does to the limits."""
 
     key: str
@@ -156,7 +157,8 @@ def _named(key: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Chang
     yield from (Change(f"{key}.{name}", "is removed", "looser") for name in old if name not in new)
     for name, was in old.items():
         becomes = new.get(name, was)
-        changed = [one for one in type(was).__slots__ if getattr(was, one) != getattr(becomes, one)]
+        now = fields(becomes)
+        changed = [name for name, content in fields(was).items() if content != now[name]]
         if changed == ["outcome"]:
             yield from _ranked(f"{key}.{name}.outcome", was.outcome, becomes.outcome, OUTCOMES.index)
         elif changed:

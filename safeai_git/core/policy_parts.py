@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec import Struct
+
 from safeai_git.core.wildmatch import Pattern
 
 Tier = Literal["frozen", "alpha", "beta", "stable"]
@@ -196,24 +198,21 @@ PROTECTED = (
 """The default protected set. A folder's pattern also holds a file that takes the folder's place."""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentRule:
+class AgentRule(Struct, frozen=True):
     """What is said about one agent: a tier of its own (``None``: the policy's), and whether it is admitted."""
 
     autonomy_tier: Tier | None = None
     allow: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Approvals:
+class Approvals(Struct, frozen=True):
     """How many approvals lift a review, and whose count: globs over principals, empty for anyone who is listed."""
 
     threshold: int = 1
     approvers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CheckLimits:
+class CheckLimits(Struct, frozen=True):
     """What one replay may use, besides its time and its memory; `sandbox.port.Limits` says how each is meant."""
 
     cpu_seconds: int = 1_800
@@ -237,8 +236,7 @@ LIMIT_BOUNDS: dict[str, tuple[int, int]] = {
 """The least and the most that a policy may write for each of `CheckLimits`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
+class Setup(Struct, frozen=True):
     """Commands that prepare an environment for a check, once for each content of the lock files.
 
     Attributes:
@@ -259,8 +257,7 @@ class Setup:
     read_only: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """A command to replay in the sandbox.
 
     Attributes:
@@ -299,8 +296,7 @@ class Check:
     setup: Setup | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyRule:
+class PolicyRule(Struct, frozen=True):
     """A rule of the policy's own: an expression, asked once or of each edit, and what follows when it is true."""
 
     id: str
@@ -310,8 +306,7 @@ class PolicyRule:
     each: str = "change"
 
 
-@dataclass(frozen=True, slots=True)
-class GovernorLink:
+class GovernorLink(Struct, frozen=True):
     """Where the Governor is, and what follows when it does not answer in time."""
 
     url: str
@@ -346,7 +341,7 @@ class Settings:
     accountable_trailers: tuple[str, ...] = ()
     agents: Mapping[str, AgentRule] = field(default_factory=dict)
     outcomes: Mapping[str, str] = field(default_factory=dict)
-    approvals: Approvals = Approvals()
+    approvals: Approvals = Approvals()  # noqa: RUF009 - it never changes
     checks: tuple[Check, ...] = ()
     allow_read_only: tuple[str, ...] = ()
     allow_setup_network: str = "never"

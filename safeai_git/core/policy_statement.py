@@ -8,8 +8,9 @@ until when. The text travels beside it, so a policy of any length fits under eve
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from safeai_git.core import canonical
 from safeai_git.core.envelope import MAX_PAE
@@ -29,8 +30,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LATEST = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyStatement:
+class PolicyStatement(Struct, frozen=True):
     """What an organisation says about a policy text.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from safeai_git.core.attribution import Attribution
 from safeai_git.core.canonical import digest
@@ -15,8 +16,7 @@ Kind = Literal["staged", "commit", "merge", "net", "merge-result", "patch"]
 range's end against its merge base, the merge of a range into its base, a patch on a base."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     """The facts that a verdict is about.
 
     Attributes:

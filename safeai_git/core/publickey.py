@@ -11,8 +11,9 @@ import hashlib
 from base64 import b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from safeai_git.core.errors import FormatError
 
@@ -27,8 +28,7 @@ _SMALL_ORDER_Y = frozenset({0, 1, _ORDER_8, _P - _ORDER_8, _P - 1})
 """The y coordinates of the points whose order divides 8 (libsodium, ge25519_has_small_order)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
+class PublicKey(Struct, frozen=True):
     """An Ed25519 public key.
 
     Attributes:

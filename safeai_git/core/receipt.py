@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.core import canonical
 from safeai_git.core.envelope import Envelope
@@ -28,8 +29,7 @@ LONGEST = 4 * MAX_BYTES
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """A receipt that nobody has checked yet.
 
     Attributes:
@@ -63,8 +63,7 @@ class Receipt:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
+class Logged(Struct, frozen=True):
     """An envelope that a trusted log holds. Only `check_receipt` makes one.
 
     Attributes:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(Struct, frozen=True):
     """Where and when a verdict was made, given by the entry point that knows.
 
     ``time`` is in seconds since 1970, ``gate`` the version of safeai-git, ``repository`` the name that the policy

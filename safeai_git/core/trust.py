@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 from safeai_git.core.publickey import PublicKey
 
 Verify = Callable[[bytes, bytes, bytes], bool]
@@ -30,8 +32,7 @@ Reason = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """Why a signature, or a whole envelope, counts for nothing.
 
     ``key_id`` is empty when no single key is to blame; ``message`` is a sentence for people.
@@ -141,8 +142,7 @@ class AllowedSigner:
         return Refusal(self.public.key_id, reason, message)
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedKey:
+class TrustedKey(Struct, frozen=True):
     """A key that is trusted for one purpose at one time, with every line that says so."""
 
     public: PublicKey

@@ -7,9 +7,10 @@ the full report. Formats: in-toto attestation, ``spec/v1/statement.md``; the pre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from safeai_git.core import canonical
 from safeai_git.core.attribution import CLASSES
@@ -206,8 +207,7 @@ def approval(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """What a statement of ours says, read back; worth as much as the signature that it came under.
 
     Attributes:

@@ -12,8 +12,9 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.core.errors import FormatError, ObjectMissing, RepositoryError
 from safeai_git.git.plumbing import Bounds, GitFailed, run
@@ -32,8 +33,7 @@ class BundleRefused(FormatError):
     """A bundle is none, is damaged, or is more than is taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Struct, frozen=True):
     """How much a bundle may be.
 
     Attributes:

@@ -6,7 +6,8 @@ Apart from `reader`, since this is what hooks wait for: nothing here walks histo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.core.attribution import Attribution, Catalogue, Metadata, attribute
 from safeai_git.core.policy_parts import GOVERNANCE
@@ -21,8 +22,7 @@ from safeai_git.git.working import FileEdit, with_file
 _GOVERNANCE = PatternSet(Pattern.parse(one) for one in GOVERNANCE)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """What the entry point knows about a change besides the objects: see `core.attribution.Metadata`."""
 
     claimed_agent: str = ""

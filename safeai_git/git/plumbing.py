@@ -13,9 +13,10 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.core.errors import RepositoryError
 
@@ -151,8 +152,7 @@ def command_line(arguments: Sequence[str | bytes]) -> list[str | bytes]:
     return [*line, *arguments]
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """What a command may use, where it reads what a stranger sent; kept by the system (setrlimit(2)).
 
     Attributes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.core.errors import ObjectCorrupt, ObjectMissing, StorageError
 from safeai_git.git.materialise import materialise, write_plan
@@ -26,8 +27,7 @@ LEAST_LAYER = 500
 _TRIED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Laid:
+class Laid(Struct, frozen=True):
     """A tree that is ready.
 
     Attributes:

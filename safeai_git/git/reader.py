@@ -6,7 +6,6 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from safeai_git.core.attribution import Attribution, Catalogue, Metadata, attribute
@@ -14,6 +13,7 @@ from safeai_git.core.edit import Malformation
 from safeai_git.core.errors import FormatError, ObjectCorrupt, RepositoryError
 from safeai_git.core.objects import Commit, Identity
 from safeai_git.core.proposal import Kind, Proposal
+from safeai_git.core.values import replace
 from safeai_git.git.changes import EMPTY_TREE
 from safeai_git.git.facts import FactReader, Origin
 from safeai_git.git.history import commits_between, merge_bases, merged_tree, recomputed_merge

@@ -21,11 +21,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from safeai_git.core.errors import StorageError
+from safeai_git.core.values import fields
 from safeai_git.files import read_json, write_atomically
 from safeai_git.git.materialise import write_plan
 from safeai_git.git.tree_look import Look
@@ -52,8 +54,7 @@ _FORMAT = 1
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """An entry that is held: nobody removes it meanwhile.
 
     Attributes:
@@ -185,7 +186,7 @@ class TreeCache:
         root = (folder / "tree").lstat()
         seal = {
             **self._expected(tree_id),
-            "holds": asdict(holds),
+            "holds": fields(holds),
             "root": [root.st_dev, root.st_ino],
             "status": look.digest,
             "looked": time.time(),
@@ -221,8 +222,7 @@ class TreeCache:
         return Entry(tree_id, folder / "tree", holds)
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """What there is in a cache: how many entries, and about how many bytes they take."""
 
     entries: int

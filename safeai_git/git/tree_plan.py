@@ -10,6 +10,8 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from safeai_git.core.display import display
 from safeai_git.core.edit import MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from safeai_git.core.errors import CouldNotDecide, FormatError, ObjectCorrupt
@@ -25,8 +27,7 @@ _LONGEST_LINK = 4095
 _LARGER = "replay on a smaller tree, or leave the check to a machine with larger limits"
 
 
-@dataclass(frozen=True, slots=True)
-class TreeLimits:
+class TreeLimits(Struct, frozen=True):
     """How large a tree may be that is written.
 
     Attributes:
@@ -44,8 +45,7 @@ class TreeLimits:
     depth: int = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Materialised:
+class Materialised(Struct, frozen=True):
     """What was written.
 
     Attributes:

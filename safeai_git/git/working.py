@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from safeai_git.core.objects import TreeEntry, format_tree, parse_tree, tree_order
+from safeai_git.core.values import replace
 from safeai_git.git.changes import EMPTY_TREE
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import CatFileStore, ObjectStore, read_tree

@@ -10,12 +10,13 @@ import json
 import secrets
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from safeai_git.core.context import KillSwitch
 from safeai_git.core.errors import WrongUse
 from safeai_git.core.kill_switch import LEASE_TYPE, Scope, Switches, SwitchEvent
 from safeai_git.core.log.entry import Draft
+from safeai_git.core.values import replace
 from safeai_git.governor.audit_log import Receipt
 from safeai_git.governor.key_registry import Document
 from safeai_git.governor.records import FRESH_SECONDS, NotAllowed, Records

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -24,6 +24,7 @@ from safeai_git.core.log.merkle import root
 from safeai_git.core.log.note import MAX_BYTES, Note, NoteKey, NoteSignature
 from safeai_git.core.log.policy import MAX_BYTES as POLICY_BYTES
 from safeai_git.core.log.policy import NONE, WitnessPolicy, parse_policy
+from safeai_git.core.values import replace
 from safeai_git.files import read_bounded, write_atomically
 from safeai_git.governor.audit_log import AuditLog, Receipt
 from safeai_git.governor.stores.port import Store, covered

@@ -12,8 +12,9 @@ import re
 from base64 import b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from safeai_git.core.errors import FormatError, PolicyError
 from safeai_git.core.publickey import KEY_TYPE, PublicKey
@@ -51,8 +52,7 @@ _TIME = re.compile(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)(\d\d)?)?(?:Z|UTC)?", re.
 _BLANKS = " \t"
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(Struct, frozen=True):
     """A well-formed line whose key is of a type that is not used here."""
 
     key_type: str

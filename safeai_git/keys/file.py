@@ -6,7 +6,6 @@ kind, keys that others can read, and a passphrase for a key that has none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from msgspec import Struct
 
 from safeai_git.core.errors import KeyUnusable
 from safeai_git.core.publickey import PublicKey, format_openssh
@@ -32,8 +32,7 @@ MAX_PASSPHRASE = 1_023
 """Bytes that OpenSSL takes (PEM_BUFSIZE)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
+class Generated(Struct, frozen=True):
     """A new pair of key files."""
 
     secret: Path

@@ -6,7 +6,7 @@ trusted key, is of the Governor that was asked for, has not expired and is not o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from safeai_git.core.envelope import MAX_LINE, Envelope, open_envelope
 from safeai_git.core.errors import FormatError
@@ -29,8 +29,7 @@ LARGEST_SIGNED_LIST = MAX_LINE + 1 + LARGEST_LIST
 _CLOCKS_DIFFER_SECONDS = 600
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedKeys:
+class OpenedKeys(Struct, frozen=True):
     """A list that the Governor signed.
 
     Attributes:

@@ -13,8 +13,9 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.core.errors import KeyUnusable, StorageError, WrongUse
 
@@ -102,8 +103,7 @@ def _check(path: Path, status: os.stat_result) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class NewFile:
+class NewFile(Struct, frozen=True):
     """A file to be made: where, what is in it, and who may read it."""
 
     path: Path

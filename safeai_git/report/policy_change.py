@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from safeai_git.core.display import safe_text
 from safeai_git.core.policy_difference import Change
+from safeai_git.core.values import fields
 from safeai_git.policy_change import PolicyChange
 
 
@@ -28,4 +28,4 @@ def remark(change: PolicyChange) -> str:
 
 def data(change: PolicyChange) -> dict[str, Any]:
     """The same for programs."""
-    return {"problem": change.problem, "changes": [asdict(one) for one in change.changes]}
+    return {"problem": change.problem, "changes": [fields(one) for one in change.changes]}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from safeai_git.core.display import display, safe_text
 from safeai_git.core.finding import Outcome
@@ -15,8 +16,7 @@ from safeai_git.verify import CommitResult
 Level = Literal["error", "warning", "note"]
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(Struct, frozen=True):
     """One objection; every text is safe on a terminal, and escaped further by each report.
 
     Attributes:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TextIO
+
+from msgspec import Struct
 
 from safeai_git.core.display import CONTROL, IGNORABLE, escape
 from safeai_git.core.finding import Outcome
@@ -20,8 +21,7 @@ _COLOUR = re.compile("(\x1b\\[(?:0|1|31|32|33)m)")
 _OBEYED = re.compile(f"(?!\n)[{CONTROL}{IGNORABLE}\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(Struct, frozen=True):
     """How to mark words; ``coloured=False`` leaves them as they are."""
 
     coloured: bool = False

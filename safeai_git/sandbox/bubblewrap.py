@@ -12,8 +12,9 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.sandbox import layout, seccomp, supervise
 from safeai_git.sandbox.causes import explain
@@ -40,8 +41,7 @@ _CONFINEMENT = ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--ho
 _NO_FURTHER_NAMESPACES = "--disable-userns"
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(Struct, frozen=True):
     """The programs that this backend consists of.
 
     Attributes:

@@ -11,23 +11,22 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 _PIECE = 1024 * 1024
 _DEEPEST = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """How much is taken: ``entries`` with a name, ``bytes`` of files together."""
 
     entries: int
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """Something in a folder: its path from there, its status, and the descriptor and name to reach it by."""
 
     path: str

@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.core.errors import SandboxUnavailable
 
@@ -25,8 +26,7 @@ RANGE = range(61184, 65520)
 above are other things."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """The user and group that a sandbox is started as; `None` in place of one means: as the caller."""
 
     uid: int

@@ -16,8 +16,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox import orphans
@@ -38,8 +39,7 @@ _GATE = 'echo up >&0; read -r go && exec "$@" </dev/null'
 _GATE_TO_TERMINAL = 'echo up >&0; read -r go && exec "$@" <&1'
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """How to start the process.
 
     Attributes:
@@ -82,8 +82,7 @@ class Guard:
                     os.waitpid(-self._launcher.pid, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """What runs now, and our ends of its lines.
 
     Attributes:

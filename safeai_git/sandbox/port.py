@@ -8,9 +8,10 @@ kernel keeps), C is Landlock with seccomp; there is no level under which a job r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from safeai_git.sandbox.identity import Identity
 
@@ -19,8 +20,7 @@ LEVELS = ("A", "B", "C")
 """Strongest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """How much one job may use. Past any of them it is stopped, and a stopped job never counts as a pass.
 
     Attributes:
@@ -46,8 +46,7 @@ class Limits:
     scratch_files: int = 200_000
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """One command to run on one tree.
 
     Attributes:
@@ -90,8 +89,7 @@ class Job:
     terminal: tuple[int, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What was observed of a job.
 
     Attributes:
@@ -119,8 +117,7 @@ class Outcome:
         return self.exit_code == 0 and self.signal is None and self.limit_hit is None
 
 
-@dataclass(frozen=True, slots=True)
-class Isolation:
+class Isolation(Struct, frozen=True):
     """What stood around a job, for the evidence.
 
     Attributes:
@@ -176,8 +173,7 @@ class Backend(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """One backend as ``doctor`` shows it: its isolation, or why there is none and the line that mends it."""
 
     name: str

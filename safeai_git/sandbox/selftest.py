@@ -13,9 +13,10 @@ import os
 import secrets
 import socket
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox.port import MIB, Backend, Job, Limits, Outcome
@@ -64,8 +65,7 @@ def digest() -> str:
     return hashlib.sha256(INSIDE.read_bytes() + SHELL.encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Bait:
+class _Bait(Struct, frozen=True):
     """What stands outside and must not be reached."""
 
     folder: Path

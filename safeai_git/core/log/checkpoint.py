@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.core.errors import FormatError, LogProofInvalid
 from safeai_git.core.log import base64
@@ -28,8 +29,7 @@ def parse_number(text: str, what: str) -> int:
     return int(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """A size and a root, claimed by a log.
 
     Attributes:
@@ -78,8 +78,7 @@ class Checkpoint:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedCheckpoint:
+class OpenedCheckpoint(Struct, frozen=True):
     """A checkpoint that its log has signed. Only `open_checkpoint` makes one.
 
     Attributes:

@@ -5,15 +5,14 @@ It means: at that time this was the largest consistent tree that I saw under thi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from safeai_git.core.errors import FormatError
 
 MAX_TIME = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Cosignature:
+class Cosignature(Struct, frozen=True):
     """A cosignature as it stands in a note.
 
     Attributes:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 
+from msgspec import Struct
+
 from safeai_git.core.canonical import JSON
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError
@@ -118,8 +120,7 @@ class Draft:
         return f'{{"seq":{seq},"prev":"{prev}","time":"{time}",{skewed}'.encode() + self.rest
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """An entry's line, taken apart.
 
     Attributes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
+
+from msgspec import Struct
 
 from safeai_git.core.errors import FormatError, LogProofInvalid
 from safeai_git.core.log import base64, cosignature
@@ -41,8 +42,7 @@ def key_id(name: str, algorithm: int, public: bytes) -> bytes:
     return sha256(name.encode() + b"\n" + bytes([algorithm]) + public).digest()[:4]
 
 
-@dataclass(frozen=True, slots=True)
-class NoteKey:
+class NoteKey(Struct, frozen=True):
     """A key that verifies notes.
 
     Attributes:
@@ -107,8 +107,7 @@ class NoteKey:
         return verify(self.public, signed.signature, cosignature.message(text, signed.time))
 
 
-@dataclass(frozen=True, slots=True)
-class NoteSignature:
+class NoteSignature(Struct, frozen=True):
     """A signature line: the name, the four bytes of the key's id, and whatever the algorithm puts behind them."""
 
     name: str
@@ -135,8 +134,7 @@ class NoteSignature:
         return cls(name, data[:4], data[4:])
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """A text with signatures that nobody has checked yet.
 
     Attributes:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError
 from safeai_git.core.log.note import COSIGNATURE, ED25519, NoteKey
@@ -18,16 +20,14 @@ _REFUSED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
+class Party(Struct, frozen=True):
     """A log or a witness: its key, and where it is reached (empty when the file does not say)."""
 
     key: NoteKey
     url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """`threshold` of the members must have witnessed."""
 
     threshold: int

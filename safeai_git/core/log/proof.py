@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.core.errors import FormatError, LogProofInvalid
 from safeai_git.core.log import base64, merkle
@@ -16,8 +17,7 @@ HEADER = "c2sp.org/tlog-proof@v1"
 MAX_PATH = 63
 
 
-@dataclass(frozen=True, slots=True)
-class LogProof:
+class LogProof(Struct, frozen=True):
     """A proof that nobody has checked yet.
 
     Attributes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from safeai_git.core.errors import FormatError
 from safeai_git.core.log.merkle import HASH_BYTES, Nodes, node_hash
@@ -26,8 +27,7 @@ _PATH = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(Struct, frozen=True):
     """The name of a tile, or of a bundle of entries.
 
     Attributes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from safeai_git.core.context import Context
 from safeai_git.core.finding import APPROVERS, Finding, Outcome
 from safeai_git.core.policy import Policy
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.rules.common import chosen
+from safeai_git.core.values import replace
 
 ID = "protected-path"
 

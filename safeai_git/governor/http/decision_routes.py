@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -11,6 +10,7 @@ from starlette.responses import Response
 
 from safeai_git.core.errors import DeadlinePassed, RepositoryError
 from safeai_git.core.finding import Outcome
+from safeai_git.core.values import replace
 from safeai_git.governor.decisions import Answer, Busy, Question, TooManyCommits
 from safeai_git.governor.http import shapes
 from safeai_git.governor.http.bodies import content_type, json_answer, name_of
