@@ -1,8 +1,8 @@
 """The entry point, and the only place where an error becomes an exit code.
 
-A hook runs at every commit, so ``hook run`` goes straight to its use case, and so does a replay that says nothing but
-its commit; every other command is parsed by typer, which is not loaded before it is needed. Whatever goes wrong, up to a fault of the program, ends with a message and a
-code other than 0.
+A hook runs at every commit, so ``hook run`` goes straight to its use case, and so do the plain lines of other commands
+(`plain`); everything else is parsed by typer, which is not loaded before it is needed. Whatever goes wrong, up to a
+fault of the program, ends with a message and a code other than 0.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from itertools import pairwise
 from types import FrameType
 from typing import TextIO
 
+from safeai_git import plain
 from safeai_git.core.errors import SafeAIError, WrongUse
 from safeai_git.report.style import for_terminal
 
@@ -138,22 +139,6 @@ def main() -> None:
     )
 
 
-def plain_replay(arguments: list[str]) -> tuple[str, bool] | None:
-    """What a replay is asked for that says nothing but its commit; ``None`` for whatever typer must take apart.
-
-    Returns:
-        The revision, empty for ``--staged``, and whether ``--quiet`` was said.
-    """
-    if arguments[:1] != ["replay"]:
-        return None
-    options = [one for one in arguments[1:] if one.startswith("-")]
-    revisions = [one for one in arguments[1:] if not one.startswith("-")]
-    staged = "--staged" in options
-    if len(set(options)) < len(options) or not set(options) <= {"--staged", "--quiet"} or "" in revisions:
-        return None
-    return ("".join(revisions), "--quiet" in options) if len(revisions) + staged == 1 else None
-
-
 def _agent_hook(arguments: list[str]) -> int:
     """An agent's own hook. Of all codes only 2 stops the agent, so whatever goes wrong has to end with 2."""
     why = ""
@@ -198,10 +183,8 @@ def _run(arguments: list[str]) -> int:
         return run_hook(arguments[2], arguments[3:])
     if ("agent", "hook") in pairwise(arguments):
         return _agent_hook(arguments)
-    if (asked := plain_replay(arguments)) is not None:
-        from safeai_git.commands.replay import run_replay
-
-        return run_replay(*asked)
+    if (action := plain.read(arguments)) is not None:
+        return action()
     from safeai_git.cli import run
 
     return run(arguments)

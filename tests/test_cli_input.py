@@ -14,7 +14,11 @@ import pytest
 from conftest import POLICY, Repo
 from tools_cli import as_ordinary_user, folder_of_ordinary_user, give_away, make, run, start
 
-from safeai_git.__main__ import plain_replay
+from safeai_git import cli, plain
+from safeai_git.commands import check as check_command
+from safeai_git.commands import people
+from safeai_git.commands import replay as replay_command
+from safeai_git.commands.session import Session
 from safeai_git.core.policy import LARGEST_POLICY
 
 
@@ -580,22 +584,77 @@ def test_a_full_disk_leaves_nothing_half_written(shared: Repo, tmp_path: Path) -
     assert done.out.endswith("code 0\n"), done.both
 
 
+PLAIN = """
+check
+check --no-replay --no-sign
+check --sign --format json
+check --range HEAD~1..HEAD --format=jsonl
+check --range=a..b --agent claude-code --branch x --no-sign
+replay HEAD
+replay --quiet HEAD
+replay HEAD --quiet
+replay --staged
+verify
+verify --all
+verify a..b --format jsonl
+verify --ref refs/heads/main --all
+"""
+
+
+@pytest.mark.parametrize("line", PLAIN.strip().splitlines())
+def test_a_plain_line_means_what_it_means_to_typer(
+    line: str, shared: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(*arguments: object, **more: object) -> int:
+        asked.append((*arguments, more))
+        return 7
+
+    asked: list[tuple[object, ...]] = []
+    for module, name in ((check_command, "check"), (replay_command, "replay"), (people, "verify")):
+        monkeypatch.setattr(module, name, told)
+    monkeypatch.chdir(shared.path)
+    action = plain.read(line.split())
+    assert action is not None
+    assert [action(), cli.run(line.split())] == [7, 7]
+    here, there = asked
+    assert isinstance(here[0], Session)
+    assert isinstance(there[0], Session)
+    assert here[0].output_format == there[0].output_format
+    assert here[1:-1] == there[1:-1]
+    usual = {"report": None, "log_keys": ()} if line.startswith("verify") else {}
+    assert {**usual, **here[-1]} == there[-1]  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "asked"),
+    "arguments",
     [
-        (["replay", "HEAD"], ("HEAD", False)),
-        (["replay", "--quiet", "HEAD"], ("HEAD", True)),
-        (["replay", "--staged"], ("", False)),
-        (["replay"], None),
-        (["replay", "HEAD", "--staged"], None),
-        (["replay", "HEAD", "HEAD~1"], None),
-        (["replay", "HEAD", "--quiet", "--quiet"], None),
-        (["replay", "HEAD", "--format", "json"], None),
-        (["replay", "HEAD", "--check=a"], None),
-        (["replay", "--", "HEAD"], None),
-        (["replay", "--staged", ""], None),
-        (["verify", "HEAD"], None),
+        [],
+        ["replay"],
+        ["replay", "HEAD", "--staged"],
+        ["replay", "HEAD", "HEAD~1"],
+        ["replay", "HEAD", "--quiet", "--quiet"],
+        ["replay", "HEAD", "--format", "json"],
+        ["replay", "HEAD", "--check=a"],
+        ["replay", "--", "HEAD"],
+        ["replay", "--staged", ""],
+        ["verify", "a..b", "c"],
+        ["verify", "--format", "xml"],
+        ["verify", "--format"],
+        ["verify", "--ref", "--all"],
+        ["verify", "--ref="],
+        ["verify", "--ref", "a", "--ref", "b"],
+        ["verify", "--all=yes"],
+        ["verify", "--help"],
+        ["verify", "-h"],
+        ["verify", "-"],
+        ["check", "HEAD"],
+        ["check", "--sign", "--no-sign"],
+        ["check", "--rang", "a..b"],
+        ["check", "--policy", "p.yaml"],
+        ["check", "--range", ""],
+        ["attribution", "HEAD"],
+        ["-C", "x", "check"],
     ],
 )
-def test_a_plain_replay_needs_no_parser(arguments: list[str], asked: tuple[str, bool] | None) -> None:
-    assert plain_replay(arguments) == asked
+def test_other_lines_are_left_to_typer(arguments: list[str]) -> None:
+    assert plain.read(arguments) is None

@@ -37,15 +37,6 @@ class Request(Struct, frozen=True):
     jobs: int = 1
 
 
-def run_replay(revision: str, quiet: bool) -> int:
-    """`replay` in the current folder, for people, with nothing else asked for."""
-    session = Session.here()
-    try:
-        return replay(session, Request(revision, show_output=not quiet))
-    finally:
-        session.close()
-
-
 def replay(session: Session, request: Request) -> int:
     """Run the policy's checks on a commit's tree (or the staged one), whatever the verdict on it would be.
 
