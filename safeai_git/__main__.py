@@ -134,9 +134,9 @@ def main() -> None:
         # A shell that asks for completions passes no arguments. With some, the variable would end the program with
         # 0 before anything is judged.
         os.environ.pop("_SAFEAI_GIT_COMPLETE", None)
-    finish(
-        lambda: _run(arguments), at_once=arguments[:2] == ["agent", "hook"] or arguments[:3] in _WAITED_FOR
-    )
+    action = plain.read(arguments)
+    waited_for = action or arguments[:2] == ["agent", "hook"] or arguments[:3] in _WAITED_FOR
+    finish(action or (lambda: _run(arguments)), at_once=bool(waited_for))
 
 
 def _agent_hook(arguments: list[str]) -> int:
@@ -183,8 +183,6 @@ def _run(arguments: list[str]) -> int:
         return run_hook(arguments[2], arguments[3:])
     if ("agent", "hook") in pairwise(arguments):
         return _agent_hook(arguments)
-    if (action := plain.read(arguments)) is not None:
-        return action()
     from safeai_git.cli import run
 
     return run(arguments)

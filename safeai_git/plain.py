@@ -56,11 +56,11 @@ class _Line:
         return line if line.values.get("--format", "text") in ("text", "json", "jsonl") else None
 
 
-def _during(output_format: str, use: Callable[[Session], int]) -> Action:
+def _during(line: _Line, use: Callable[[Session], int]) -> Action:
     def action() -> int:
         from safeai_git.commands.session import Session
 
-        session = Session.here(output_format)
+        session = Session.here(line.values.get("--format", "text"))
         try:
             return use(session)
         finally:
@@ -75,40 +75,51 @@ def _check(arguments: list[str]) -> Action | None:
     )
     if line is None or line.places or {"--sign", "--no-sign"} <= line.flags:
         return None
-    from safeai_git.commands import check as command
 
-    said = [name == "--sign" for name in ("--sign", "--no-sign") if name in line.flags]
-    request = command.Request(
-        line.values.get("--range", ""),
-        agent=line.values.get("--agent", ""),
-        branch=line.values.get("--branch", ""),
-        replay="--no-replay" not in line.flags,
-        sign=said[0] if said else None,
-    )
-    return _during(line.values.get("--format", "text"), lambda session: command.check(session, request))
+    def check(session: Session) -> int:
+        from safeai_git.commands import check as command
+
+        said = [name == "--sign" for name in ("--sign", "--no-sign") if name in line.flags]
+        request = command.Request(
+            line.values.get("--range", ""),
+            agent=line.values.get("--agent", ""),
+            branch=line.values.get("--branch", ""),
+            replay="--no-replay" not in line.flags,
+            sign=said[0] if said else None,
+        )
+        return command.check(session, request)
+
+    return _during(line, check)
 
 
 def _replay(arguments: list[str]) -> Action | None:
     line = _Line.of(arguments, ("--staged", "--quiet"), ())
     if line is None or len(line.places) + ("--staged" in line.flags) != 1:
         return None
-    from safeai_git.commands import replay as command
 
-    request = command.Request("".join(line.places), show_output="--quiet" not in line.flags)
-    return _during("text", lambda session: command.replay(session, request))
+    def replay(session: Session) -> int:
+        from safeai_git.commands import replay as command
+
+        return command.replay(
+            session, command.Request("".join(line.places), show_output="--quiet" not in line.flags)
+        )
+
+    return _during(line, replay)
 
 
 def _verify(arguments: list[str]) -> Action | None:
     line = _Line.of(arguments, ("--all",), ("--ref", "--format"))
     if line is None or len(line.places) > 1:
         return None
-    from safeai_git.commands import people
-    from safeai_git.commands.demands import Demands
 
-    demands = Demands.parse(line.values.get("--ref", ""), "", (), "")
-    return _during(
-        line.values.get("--format", "text"),
-        lambda session: people.verify(
-            session, "".join(line.places), policy=None, everything="--all" in line.flags, demands=demands
-        ),
-    )
+    def verify(session: Session) -> int:
+        from safeai_git.commands import people
+        from safeai_git.commands.demands import Demands
+
+        demands = Demands.parse(line.values.get("--ref", ""), "", (), "")
+        everything = "--all" in line.flags
+        return people.verify(
+            session, "".join(line.places), policy=None, everything=everything, demands=demands
+        )
+
+    return _during(line, verify)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from safeai_git.gate import Judgement
-from safeai_git.verify import CommitResult
+if TYPE_CHECKING:
+    from safeai_git.gate import Judgement
+    from safeai_git.verify import CommitResult
 
 
 class Found(Struct, frozen=True):

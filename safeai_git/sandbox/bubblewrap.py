@@ -12,9 +12,8 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-
-from msgspec import Struct
 
 from safeai_git.sandbox import layout, seccomp, supervise
 from safeai_git.sandbox.causes import explain
@@ -41,7 +40,8 @@ _CONFINEMENT = ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--ho
 _NO_FURTHER_NAMESPACES = "--disable-userns"
 
 
-class Installed(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Installed:
     """The programs that this backend consists of.
 
     Attributes:

@@ -14,14 +14,12 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
-from msgspec import Struct
-
 from safeai_git.core.errors import CouldNotDecide, SandboxUnavailable, StorageError
-from safeai_git.core.values import replace
 from safeai_git.files import read_json, write_atomically
 from safeai_git.sandbox import bubblewrap, landlock, quota, selftest
 from safeai_git.sandbox.identity import Identity, sandbox_identity
@@ -38,7 +36,8 @@ class _Programs(Protocol):
     def both_digests(self) -> str: ...
 
 
-class Candidate(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Candidate:
     """A kind of backend.
 
     Attributes:

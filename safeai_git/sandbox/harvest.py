@@ -11,22 +11,23 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-
-from msgspec import Struct
 
 _PIECE = 1024 * 1024
 _DEEPEST = 128
 
 
-class Bounds(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Bounds:
     """How much is taken: ``entries`` with a name, ``bytes`` of files together."""
 
     entries: int
     bytes: int
 
 
-class Found(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Found:
     """Something in a folder: its path from there, its status, and the descriptor and name to reach it by."""
 
     path: str

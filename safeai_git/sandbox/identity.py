@@ -11,9 +11,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-
-from msgspec import Struct
 
 from safeai_git.core.errors import SandboxUnavailable
 
@@ -26,7 +25,8 @@ RANGE = range(61184, 65520)
 above are other things."""
 
 
-class Identity(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Identity:
     """The user and group that a sandbox is started as; `None` in place of one means: as the caller."""
 
     uid: int

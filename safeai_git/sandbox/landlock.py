@@ -21,10 +21,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from msgspec import Struct
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox import layout, orphans, seccomp, supervise
@@ -99,7 +98,8 @@ def abi() -> int:
     raise SandboxUnavailable(why, hint=_HINT)
 
 
-class Installed(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Installed:
     """What this backend consists of.
 
     Attributes:

@@ -16,9 +16,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-
-from msgspec import Struct
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox import orphans
@@ -39,7 +38,8 @@ _GATE = 'echo up >&0; read -r go && exec "$@" </dev/null'
 _GATE_TO_TERMINAL = 'echo up >&0; read -r go && exec "$@" <&1'
 
 
-class Launch(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Launch:
     """How to start the process.
 
     Attributes:
@@ -82,7 +82,8 @@ class Guard:
                     os.waitpid(-self._launcher.pid, 0)
 
 
-class Started(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Started:
     """What runs now, and our ends of its lines.
 
     Attributes:

@@ -12,9 +12,8 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-
-from msgspec import Struct
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox.identity import Identity
@@ -60,7 +59,8 @@ _POINTS = tuple(
 )
 
 
-class Mount(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Mount:
     """A place of the host and where it appears."""
 
     source: Path

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from dataclasses import dataclass
 
 
-class Promise(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Promise:
     """A level in words.
 
     Attributes:

@@ -8,10 +8,9 @@ kernel keeps), C is Landlock with seccomp; there is no level under which a job r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-
-from msgspec import Struct, field
 
 from safeai_git.sandbox.identity import Identity
 
@@ -20,7 +19,8 @@ LEVELS = ("A", "B", "C")
 """Strongest first."""
 
 
-class Limits(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Limits:
     """How much one job may use. Past any of them it is stopped, and a stopped job never counts as a pass.
 
     Attributes:
@@ -46,7 +46,8 @@ class Limits(Struct, frozen=True):
     scratch_files: int = 200_000
 
 
-class Job(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Job:
     """One command to run on one tree.
 
     Attributes:
@@ -89,7 +90,8 @@ class Job(Struct, frozen=True):
     terminal: tuple[int, str] | None = None
 
 
-class Outcome(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Outcome:
     """What was observed of a job.
 
     Attributes:
@@ -117,7 +119,8 @@ class Outcome(Struct, frozen=True):
         return self.exit_code == 0 and self.signal is None and self.limit_hit is None
 
 
-class Isolation(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Isolation:
     """What stood around a job, for the evidence.
 
     Attributes:
@@ -173,7 +176,8 @@ class Backend(Protocol):
         """
 
 
-class Report(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Report:
     """One backend as ``doctor`` shows it: its isolation, or why there is none and the line that mends it."""
 
     name: str

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from safeai_git.core.errors import SandboxUnavailable
@@ -35,7 +36,8 @@ _PLAIN = re.compile(r"/[A-Za-z0-9/._+@=-]*\Z")
 _SPECIAL_TO_OVERLAYFS = "a path that overlayfs reads as an option"
 
 
-class Installed(bubblewrap.Installed, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Installed(bubblewrap.Installed):
     """The programs that this backend consists of: ``mount`` besides those of level B."""
 
     mount: Path

@@ -13,10 +13,9 @@ import os
 import secrets
 import socket
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-from msgspec import Struct
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox.port import MIB, Backend, Job, Limits, Outcome
@@ -65,7 +64,8 @@ def digest() -> str:
     return hashlib.sha256(INSIDE.read_bytes() + SHELL.encode()).hexdigest()
 
 
-class _Bait(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class _Bait:
     """What stands outside and must not be reached."""
 
     folder: Path
