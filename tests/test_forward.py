@@ -20,7 +20,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ from safeai_git.core.log.chain import Line
 from safeai_git.core.log.entry import Draft, Entry
 from safeai_git.core.log.merkle import leaf_hash
 from safeai_git.core.log.note import ED25519, NoteKey
+from safeai_git.core.values import replace
 from safeai_git.governor.forward.cursor import Cursor, CursorFile, Position
 from safeai_git.governor.forward.destination import target_of
 from safeai_git.governor.forward.formats import cef_header, cef_value, octet_counted, sd_value

@@ -10,14 +10,13 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from safeai_git.core.errors import SandboxUnavailable
-from safeai_git.core.values import replace
 from safeai_git.sandbox import bubblewrap, landlock, launch, layout, seccomp, supervise
 from safeai_git.sandbox.launch import Launch
 from safeai_git.sandbox.port import Job, Outcome

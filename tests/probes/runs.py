@@ -15,12 +15,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from safeai_git.core.display import display
-from safeai_git.core.values import replace
 from safeai_git.sandbox.port import MIB, Backend, Job, Limits, Outcome
 from safeai_git.sandbox.scratch import remove_tree, scratch_directory
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import SafeAIError
+from safeai_git.core.values import fields
 from safeai_git.report.style import Style, for_terminal
 
 State = Literal["ok", "warn", "bad", "unknown"]
@@ -72,4 +73,4 @@ def text(found: Sequence[Examined], style: Style) -> str:
 
 def data(found: Sequence[Examined]) -> str:
     """For programs: one JSON document."""
-    return json.dumps({"examined": [asdict(one) for one in found], "exit": exit_code(found)}, indent=2)
+    return json.dumps({"examined": [fields(one) for one in found], "exit": exit_code(found)}, indent=2)
