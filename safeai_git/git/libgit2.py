@@ -1,8 +1,9 @@
 """The object store over libgit2: objects by name, verified, and nothing else of the repository.
 
-libgit2 is given the object folders alone. It sees no configuration, no attributes, no grafts, no replace refs, no
-index and no commit-graph file, so none of them can colour what is read; each object is checked against its name as
-it is read. A module of its own, since an agent's hook that needs a handful of objects does without it (`store`).
+libgit2 is given the object folders alone, and of these the packs; loose objects are read for it (`loose`). It sees no
+configuration, no attributes, no grafts, no replace refs, no index and no commit-graph file, so none of them can colour
+what is read; each object is checked against its name as it is read. A module of its own, since an agent's hook that
+needs a handful of objects does without it (`store`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from safeai_git.core.errors import ObjectCorrupt, ObjectMissing, RepositoryError
+from safeai_git.git.loose import LooseObjects, object_folders
 from safeai_git.git.store import MISSING_HINT
 
 _KINDS = {
@@ -27,6 +29,8 @@ _KINDS = {
     ObjectType.TAG: "tag",
 }
 _TYPES = {name: kind for kind, name in _KINDS.items()}
+_PACKS, _LOOSE = 2, 1
+"""Asked first, and then (libgit2, ``odb.c``)."""
 
 
 class Libgit2Store:
@@ -35,11 +39,9 @@ class Libgit2Store:
     hash_size = 20
 
     def __init__(self, object_directory: Path, alternates: tuple[Path, ...] = ()) -> None:
-        # As alternates the folders bring their objects and not their commit-graph, which nobody verifies.
         self._folders = (object_directory, *alternates)
         self._odb = pygit2.Odb()
-        for folder in self._folders:
-            self._odb.add_disk_alternate(os.fspath(folder))
+        _add(self._odb, self._folders)
         self._own: pygit2.Odb | None = None
         self._scratch: list[weakref.finalize[..., Libgit2Store]] = []
         self._merging: pygit2.Repository | None = None
@@ -94,7 +96,7 @@ class Libgit2Store:
 
     def borrow(self, object_directory: Path) -> None:
         """Read objects of another folder too; a name is the hash of its content, so it may be any."""
-        self._odb.add_disk_alternate(os.fspath(object_directory))
+        _add(self._odb, (object_directory,))
 
     def merging_repository(self) -> pygit2.Repository:
         """A repository of nothing but these objects, in which merges are computed.
@@ -104,8 +106,7 @@ class Libgit2Store:
         if self._merging is None:
             scratch = self.borrow_scratch()
             odb = pygit2.Odb(os.fspath(scratch))
-            for folder in self._folders:
-                odb.add_disk_alternate(os.fspath(folder))
+            _add(odb, self._folders)
             no_configuration()
             self._merging = pygit2.Repository()
             self._merging.set_odb(odb)
@@ -116,6 +117,14 @@ class Libgit2Store:
         """See `ObjectStore.close`."""
         for remove in self._scratch:
             remove()
+
+
+def _add(odb: pygit2.Odb, folders: tuple[Path, ...]) -> None:
+    """Let libgit2 read the objects of some folders: not their commit-graph, which nobody verifies, nor loose files."""
+    whole = object_folders(folders)
+    for folder in whole:
+        odb.add_backend(pygit2.OdbBackendPack(os.fspath(folder)), _PACKS)
+    odb.add_backend(LooseObjects(whole), _LOOSE)
 
 
 def no_configuration() -> None:
