@@ -21,7 +21,7 @@ from safeai_git.keys.ed25519 import verify
 
 def start_entry(signer: LogSigner) -> Draft:
     """The first entry: whose log this is."""
-    keys: list[JSON] = [key.format() for key in signer.keys]
+    keys: list[JSON] = [key.format() for key in signer.signing]
     return Draft.of_data("start", "start", {"origin": signer.origin, "keys": keys, "version": __version__})
 
 

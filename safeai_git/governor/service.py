@@ -124,7 +124,7 @@ def open_governor(settings: Settings, *, on_failure: Callable[[LogFailed], None]
     origin = settings.log_origin or origin_of(settings, signer)
     metrics = Metrics()
     with ExitStack() as opened:
-        log_signer = LogSigner(origin, [signer])
+        log_signer = LogSigner(origin, [signer], settings.log_keys)
         policy = _witness_policy(settings, log_signer)
         log = _open_log(settings, log_signer, metrics, on_failure)
         opened.callback(log.close)

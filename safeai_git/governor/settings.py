@@ -14,8 +14,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from safeai_git.core.errors import WrongUse
+from safeai_git.core.errors import FormatError, WrongUse
 from safeai_git.core.kill_switch import Scope
+from safeai_git.core.log.note import NoteKey
 
 PREFIX = "SAFEAI_"
 _MOST_SECRET_BYTES = 65_536
@@ -86,6 +87,13 @@ def _origin(text: str) -> str:
     return text
 
 
+def _log_keys(text: str) -> tuple[NoteKey, ...]:
+    try:
+        return tuple(NoteKey.parse(one) for one in text.split())
+    except FormatError as error:
+        raise ValueError(error.message) from None
+
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -141,6 +149,13 @@ VARIABLES: tuple[Variable, ...] = (
         "Name of the log on its checkpoints; it must never change.",
         "",
         _origin,
+    ),
+    Variable(
+        "SAFEAI_LOG_KEYS",
+        "log_keys",
+        "Verifier keys, by blanks, that the log was signed with before its present key.",
+        "",
+        _log_keys,
     ),
     Variable(
         "SAFEAI_DATABASE_URL",
@@ -356,6 +371,7 @@ class Settings:
     port: int
     key_id: str
     log_origin: str
+    log_keys: tuple[NoteKey, ...]
     database_url: str
     witness_policy: Path | None
     witness_required: bool

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safeai_git.core.log.note import ED25519, NoteKey
+from safeai_git.core.log.note import NoteKey
 from safeai_git.governor.live import LiveState
+from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.settings import Settings, Slip
 from safeai_git.keys.port import Signer
 
@@ -49,10 +50,10 @@ class Case:
 
     @property
     def log_keys(self) -> tuple[NoteKey, ...]:
-        """The key that the log has to be signed with; empty where it is not known."""
+        """The key that the log has to be signed with, and those it may have been; empty where it is not known."""
         if self.signer is None or not self.origin:
             return ()
-        return (NoteKey(self.origin, ED25519, self.signer.public.raw),)
+        return LogSigner(self.origin, [self.signer], self.settings.log_keys).keys
 
 
 def ago(seconds: float) -> str:

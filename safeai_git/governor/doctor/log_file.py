@@ -136,7 +136,7 @@ def _end(case: Case, status: os.stat_result, keys: tuple[NoteKey, ...]) -> Itera
             "log",
             "bad",
             f"the newest checkpoint of {path} does not hold under the Governor's key: {error.message}",
-            f"SAFEAI_KEY_ID must name the key that the log was signed with; if it does: {_VERIFY}",
+            f"SAFEAI_KEY_ID must name the key that the log was signed with, or SAFEAI_LOG_KEYS that key; if so: {_VERIFY}",
         )
         return
     shown = f"{path}, {size_of(status.st_size)}, {count(tail.size, 'entry', 'entries')} of {case.origin}"

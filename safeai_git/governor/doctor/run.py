@@ -23,7 +23,7 @@ from safeai_git.governor.settings import look_at
 Examiner = Callable[[Case], Iterator[Examined]]
 
 _FOLDER = frozenset({"SAFEAI_DATA_DIR"})
-_LOG = _FOLDER | {"SAFEAI_DATABASE_URL", "SAFEAI_LOG_ORIGIN"}
+_LOG = _FOLDER | {"SAFEAI_DATABASE_URL", "SAFEAI_LOG_ORIGIN", "SAFEAI_LOG_KEYS"}
 
 EXAMINERS: tuple[tuple[str, Examiner, frozenset[str]], ...] = (
     ("versions", machine.versions, frozenset()),
@@ -32,7 +32,11 @@ EXAMINERS: tuple[tuple[str, Examiner, frozenset[str]], ...] = (
     ("data folder", folder.examine, _FOLDER),
     ("key", key.examine, _FOLDER | {"SAFEAI_KEY_ID"}),
     ("server", running.examine, _FOLDER | {"SAFEAI_HOST", "SAFEAI_PORT"}),
-    ("database", database.examine, frozenset({"SAFEAI_DATABASE_URL", "SAFEAI_LOG_ORIGIN"})),
+    (
+        "database",
+        database.examine,
+        frozenset({"SAFEAI_DATABASE_URL", "SAFEAI_LOG_ORIGIN", "SAFEAI_LOG_KEYS"}),
+    ),
     ("log", log_file.examine, _LOG),
     ("keys and policy", followed.examine, _LOG),
     ("first policy", machine.first_policy, frozenset()),

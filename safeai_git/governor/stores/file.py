@@ -145,7 +145,7 @@ class FileStore:
         except (FormatError, LogProofInvalid) as error:
             raise LogProofInvalid(
                 f"{self._head_path} is no checkpoint of this log: {error.message}",
-                hint="it is damaged, of another log, or signed with another key; "
+                hint="signed with a former key: name that in SAFEAI_LOG_KEYS. Damaged, or of another log: "
                 "if 'safeai audit --verify' finds the log in order, move it away",
             ) from None
 

@@ -125,7 +125,8 @@ def _refuse_other_key(bad: Line, chain: Chain) -> None:
         raise LogProofInvalid(
             f"the checkpoint of audit.log over {stated.size} entries, at byte {bad.offset}, is signed with another key "
             f"than {', '.join(key.format() for key in chain.keys)}",
-            hint="nothing was changed; SAFEAI_KEY_ID has to name the key that the log was signed with",
+            hint="nothing was changed; SAFEAI_KEY_ID has to name the key that the log was signed with, or SAFEAI_LOG_KEYS the "
+            "keys that it was signed with before ('Key rotation' in docs/deploy/runbooks.md)",
         )
 
 
