@@ -16,7 +16,7 @@ from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError
 from safeai_git.core.key_list import KeyBook
 from safeai_git.core.kill_switch import Scope, Switches, SwitchEvent
-from safeai_git.core.log.entry import Entry, parse_time, taken_apart
+from safeai_git.core.log.entry import Entry, kind_of, parse_time
 from safeai_git.core.policy import Policy
 from safeai_git.core.policy_statement import PolicyStatement
 from safeai_git.policyfile import load
@@ -103,7 +103,7 @@ class LiveState:
     def take(self, first: int, lines: Sequence[bytes]) -> None:
         """Take entries in; see `follower.Follows`."""
         for index, line in enumerate(lines, first):
-            kind = taken_apart(line)[5]
+            kind = kind_of(line)  # the follower has taken it apart
             if kind in KINDS:
                 with self._lock:
                     self._apply(index, kind.decode(), Entry.parse(line))

@@ -27,6 +27,8 @@ LARGEST_PAGE = 4 * 1024 * 1024
 _MOST_BEHIND = 5_000
 """Entries that a search waits for; if more are missing, the index is being made, and that is said."""
 
+_REST_SECONDS = 0.05
+
 _CURSOR = re.compile(r"before:(0|[1-9][0-9]{0,18})")
 
 
@@ -56,7 +58,9 @@ class Search:
         self._store = records.log.store
         self._keys = records.state.keys
         self.index = SearchIndex(folder, records.log, origin, self._keys)
-        self.follower = Follower(records.log, self.index, position=self.index.position, name="search-index")
+        self.follower = Follower(
+            records.log, self.index, position=self.index.position, name="search-index", rest=_REST_SECONDS
+        )
         self.index.on_damage = self.follower.start_over
         self.follower.start()
 

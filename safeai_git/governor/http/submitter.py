@@ -14,8 +14,15 @@ WITNESS_SECONDS = 10.0
 """How long an answer waits for the quorum, where that is required."""
 
 
+AT_ONCE = 32
+"""Entries that are handed over without waiting for more: while half a crowd is synced, the other half is checked."""
+
+
 class Submitter:
     """Hands entries to the log and waits without a thread for each.
+
+    What is submitted in one round of the event loop is handed over together, at its end: the log's thread would begin
+    with the first alone, and sync and sign for it, while the others are still being checked.
 
     Args:
         log: The log.
@@ -24,7 +31,9 @@ class Submitter:
     def __init__(self, log: AuditLog) -> None:
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[Ticket, asyncio.Future[None]] = {}
+        self._gathered: list[tuple[tuple[Draft, ...], asyncio.Future[Ticket]]] = []
+        self._entries = 0
+        self._waiting: dict[Ticket, asyncio.Future[Ticket]] = {}
 
     async def submit(self, drafts: Sequence[Draft]) -> tuple[Result, ...]:
         """Have entries logged together; returns when they are durable.
@@ -33,23 +42,35 @@ class Submitter:
 
         Raises: as `AuditLog.submit` and `Ticket.wait` do.
         """
-        ticket = self._log.submit(drafts, self._wake)
-        # The log's thread can only answer through this loop, and so not before the next line has run.
-        answered = self._waiting[ticket] = self._loop.create_future()
-        try:
-            await answered
-        finally:
-            self._waiting.pop(ticket, None)
-        return ticket.wait(0)
+        answered: asyncio.Future[Ticket] = self._loop.create_future()
+        self._gathered.append((tuple(drafts), answered))
+        self._entries += len(drafts)
+        if self._entries >= AT_ONCE:
+            self._hand_over()
+        elif len(self._gathered) == 1:
+            self._loop.call_soon(self._hand_over)
+        return (await answered).wait(0)
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered, self._entries = self._gathered, [], 0
+        for drafts, answered in gathered:
+            try:
+                ticket = self._log.submit(drafts, self._wake)
+            except Exception as refusal:  # noqa: BLE001 - each that was gathered must hear of its own, whatever it is
+                if not answered.done():
+                    answered.set_exception(refusal)
+            else:
+                # The log's thread can only answer through this loop, and so not before this is done.
+                self._waiting[ticket] = answered
 
     def _wake(self, tickets: Sequence[Ticket]) -> None:
         self._loop.call_soon_threadsafe(self._answered, tuple(tickets))
 
     def _answered(self, tickets: tuple[Ticket, ...]) -> None:
         for ticket in tickets:
-            future = self._waiting.get(ticket)
-            if future is not None and not future.done():
-                future.set_result(None)
+            answered = self._waiting.pop(ticket)
+            if not answered.done():
+                answered.set_result(ticket)
 
 
 async def witnessed(witnesses: Witnesses | None, results: Sequence[Result]) -> tuple[Result, ...]:
