@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from safeai_git.audit import verify_file
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.key_list import ListedKey, register_data
 from safeai_git.core.log.entry import Draft
-from safeai_git.governor.audit_log import AuditLog, Ticket
+from safeai_git.governor.audit_log import AuditLog
+from safeai_git.governor.http.submitter import Submitter
 from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.open_log import open_file_log, start_log
 from safeai_git.governor.records import Records
@@ -85,17 +86,8 @@ def one(log: AuditLog, made: Made) -> tuple[float, list[float]]:
 
 
 async def _many(log: AuditLog, made: Made, ready: int) -> tuple[float, list[float]]:
-    loop, times = asyncio.get_running_loop(), list[float]()
+    submitter, times = Submitter(log), list[float]()
     drafts = [[made(client, number) for number in range(ready)] for client in range(CLIENTS)]
-    waiting: dict[int, asyncio.Future[None]] = {}
-
-    def answered(tickets: Sequence[Ticket]) -> None:
-        for ticket in tickets:
-            waiting.pop(id(ticket)).set_result(None)
-
-    def wake(tickets: Sequence[Ticket]) -> None:
-        loop.call_soon_threadsafe(answered, tickets)
-
     end = time.perf_counter() + SPAN
 
     async def client(number: int) -> None:
@@ -103,12 +95,7 @@ async def _many(log: AuditLog, made: Made, ready: int) -> tuple[float, list[floa
             if (began := time.perf_counter()) >= end:
                 return
             # With none ready, making one is part of what is measured.
-            draft = drafts[number][at] if at < ready else made(number, at)
-            done = loop.create_future()
-            ticket = log.submit((draft,), wake)
-            waiting[id(ticket)] = done
-            await done
-            ticket.wait()
+            await submitter.submit([drafts[number][at] if at < ready else made(number, at)])
             times.append(time.perf_counter() - began)
 
     await asyncio.gather(*map(client, range(CLIENTS)))
