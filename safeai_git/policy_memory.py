@@ -24,10 +24,17 @@ from safeai_git.files import read_json, write_atomically
 
 
 def memory_folder(environ: Mapping[str, str]) -> Path | None:
-    """The folder below the person's cache (XDG Base Directory); ``None`` without a home."""
+    """The folder below the person's cache (XDG Base Directory).
+
+    ``None`` without a home, and where the cache lies in a working tree (CI jobs often put it there): what is in such a
+    folder may have come with a change.
+    """
     named, home = environ.get("XDG_CACHE_HOME"), environ.get("HOME")
     base = Path(named) if named else Path(home) / ".cache" if home else None
-    return base / "safeai-git" / "policies" if base is not None and base.is_absolute() else None
+    if base is None or not base.is_absolute():
+        return None
+    folder = Path(os.path.realpath(base), "safeai-git", "policies")
+    return None if any(os.path.lexists(one / ".git") for one in folder.parents) else folder
 
 
 def read_policy(data: bytes, source: str, memory: Path | None = None) -> Policy:

@@ -130,6 +130,8 @@ BROKEN = [
     "*** Begin Patch\n*** End Patch",
     "*** Begin Patch\n*** Add File: x\nno plus\n*** End Patch",
     "*** Begin Patch\n*** Rename File: x\n*** End Patch",
+    # the tool itself takes blanks before a head: it would add the second file
+    "*** Begin Patch\n*** Delete File: src/a.py\n *** Add File: config/keys/x\n+x\n*** End Patch",
 ]
 
 

@@ -107,6 +107,20 @@ def test_where_policies_are_remembered() -> None:
     assert memory_folder({"HOME": "/h"}) == Path("/h/.cache/safeai-git/policies")
 
 
+def test_what_a_change_can_bring_is_not_remembered(governed: Repo) -> None:
+    """A CI job keeps its cache in the checkout, and a commit brings what would make of the policy another one."""
+    environ = governed.environment | {"XDG_CACHE_HOME": str(governed.path / "src/cache"), "CLAUDECODE": "1"}
+    text = (governed.path / ".safeai/policy.yaml").read_bytes()
+    read_policy(text, "here", governed.path / "src/cache/safeai-git/policies")
+    (place,) = (governed.path / "src/cache/safeai-git/policies").iterdir()
+    governed.commit("cache", {place.relative_to(governed.path).as_posix(): '{"safe_mode": false}'})
+    governed.write("config/keys/prod.pem", "secret\n")
+    governed.git("add", "-A")
+    done = governed.safeai("hook", "run", "pre-commit", env=environ)
+    assert (done.code, "denied-path" in done.err) == (1, True), done.both
+    assert memory_folder(environ) is None
+
+
 def test_an_answer_that_was_begun_is_taken_over_once(repo: Repo) -> None:
     asked = ["rev-parse", "--show-toplevel"]
     plumbing.begin(asked, cwd=repo.path, environ=repo.environment)

@@ -63,6 +63,9 @@ def _files(lines: list[str]) -> Iterator[FilePatch]:
             if not all(line.startswith("+") for line in body):
                 raise FormatError("a line of an added file does not begin with '+'")
             body = tuple(line[1:] for line in body)
+        if kind == _DELETE and any(map(str.strip, body)):
+            # to a tool that is lenient about blanks it may be the head of another file
+            raise FormatError(f"a line follows a deleted file: {body[0][:80]!r}")
         yield FilePatch({_ADD: "add", _DELETE: "delete", _UPDATE: "update"}[kind], path, body, moved)
 
 
