@@ -548,3 +548,14 @@ def test_what_is_borrowed_for_a_merge_is_given_back(repo: Watched, tmp_path: Pat
     )
     assert done.code == 0, done.both
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no certificate\n", None])
+def test_certificates_that_are_none_do_not_keep_anybody_from_judging(
+    governed: Repo, tmp_path: Path, content: bytes | None
+) -> None:
+    place = tmp_path / "certificates"
+    place.mkdir() if content is None else place.write_bytes(content)
+    done = governed.safeai("check", "--range", "HEAD..HEAD", env={"SSL_CERT_FILE": str(place)})
+    assert done.code == 0, done.both
+    assert governed.safeai("verify", "HEAD..HEAD", env={"SSL_CERT_FILE": str(place)}).code == 0

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-import pygit2
-from pygit2.enums import SortMode
-
 from safeai_git.core.errors import HistoryTooShallow, ObjectMissing, RepositoryError
 from safeai_git.git.extent import require_mergeable
 from safeai_git.git.libgit2 import Libgit2Store
+from safeai_git.git.native import SortMode, pygit2
 from safeai_git.git.plumbing import GitFailed
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit

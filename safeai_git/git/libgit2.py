@@ -15,11 +15,9 @@ import tempfile
 import weakref
 from pathlib import Path
 
-import pygit2
-from pygit2.enums import ObjectType
-
 from safeai_git.core.errors import ObjectCorrupt, ObjectMissing, RepositoryError
 from safeai_git.git.loose import LooseObjects, object_folders
+from safeai_git.git.native import ConfigLevel, ObjectType, pygit2
 from safeai_git.git.store import MISSING_HINT
 
 _KINDS = {
@@ -130,9 +128,9 @@ def _add(odb: pygit2.Odb, folders: tuple[Path, ...]) -> None:
 def no_configuration() -> None:
     """Keep libgit2 from looking for any configuration file, of the system or of the user."""
     for level in (
-        pygit2.enums.ConfigLevel.GLOBAL,
-        pygit2.enums.ConfigLevel.XDG,
-        pygit2.enums.ConfigLevel.SYSTEM,
+        ConfigLevel.GLOBAL,
+        ConfigLevel.XDG,
+        ConfigLevel.SYSTEM,
     ):
         pygit2.settings.search_path[level] = ""
     # A merged tree may hold files that no side changed and that a partial clone does not have.

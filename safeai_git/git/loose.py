@@ -18,10 +18,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import pygit2
-from pygit2.enums import ObjectType
-
 from safeai_git.files import read_bounded
+from safeai_git.git.native import ObjectType, pygit2
 
 _TYPES = {
     b"commit": ObjectType.COMMIT,

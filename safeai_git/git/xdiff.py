@@ -23,7 +23,8 @@ def _library() -> ModuleType:
     folders = package.submodule_search_locations if package else None
     spec = PathFinder.find_spec("_pygit2", folders) if folders else None
     if spec is None or spec.loader is None:
-        return importlib.import_module("pygit2")
+        package_itself: ModuleType = importlib.import_module("safeai_git.git.native").pygit2
+        return package_itself
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
