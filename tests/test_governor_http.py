@@ -72,9 +72,10 @@ def test_a_verdict_is_taken_once_and_its_receipt_holds_offline(governor: Governo
     assert again.json()["repeated"] is True
     assert again.json()["index"] == first.json()["index"]
     check_receipt(governor, one, again.json()["receipt"])
-    later = governor.ask("GET", f"/v1/receipts/{one.digest}")
-    assert later.status == 200
-    check_receipt(governor, one, later.body.decode())
+    for token in ("", governor.token("verdicts:write", repositories=(REPOSITORY,))):
+        later = governor.ask("GET", f"/v1/receipts/{one.digest}", token=token)
+        assert later.status == 200
+        check_receipt(governor, one, later.body.decode())
 
 
 def test_spacing_and_order_of_an_envelope_do_not_matter(governor: Governor) -> None:

@@ -460,7 +460,7 @@ def test_a_kms_key_that_cannot_serve_is_refused(change: dict[str, Any]) -> None:
         ("DisabledException", "enable-key"),
         ("KMSInvalidStateException", "deletion"),
         ("InvalidKeyUsageException", "ECC_NIST_EDWARDS25519"),
-        ("NotFoundException", "AWS_REGION"),
+        ("NotFoundException", "AWS_DEFAULT_REGION"),
         ("ThrottlingException", "again"),
         ("KeyUnavailableException", "again"),
         ("DependencyTimeoutException", "again"),

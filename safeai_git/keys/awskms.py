@@ -45,7 +45,7 @@ _LATER = frozenset(
 )
 _HINTS = {
     "AccessDeniedException": "it needs kms:GetPublicKey and kms:Sign on the key",
-    "NotFoundException": "check the key's id and the region (AWS_REGION)",
+    "NotFoundException": "check the key's id and the region (AWS_DEFAULT_REGION)",
     "DisabledException": "the key is disabled: aws kms enable-key",
     "KMSInvalidStateException": "the key is pending deletion or import",
     "InvalidKeyUsageException": "the key has to be of the spec ECC_NIST_EDWARDS25519 and the usage SIGN_VERIFY",
@@ -145,7 +145,7 @@ class KmsSigner:
         except BotoCoreError as error:
             raise KeyUnusable(
                 f"{self._shown} cannot be asked: {safe_text(str(error)[:300])}",
-                hint="AWS_REGION and credentials have to be there: 'aws sts get-caller-identity' shows whose",
+                hint="AWS_DEFAULT_REGION (or a profile) and credentials have to be there: 'aws sts get-caller-identity' shows whose",
             ) from None
 
 

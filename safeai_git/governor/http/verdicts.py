@@ -14,7 +14,8 @@ from safeai_git.core.finding import Outcome
 from safeai_git.governor.audit_log import Receipt, Result
 from safeai_git.governor.auth.principal import Principal
 from safeai_git.governor.http import examples
-from safeai_git.governor.http.callers import Caller, Served, caller, governor_of, need
+from safeai_git.governor.http.bodies import need_anywhere
+from safeai_git.governor.http.callers import Caller, Served, caller, governor_of
 from safeai_git.governor.http.guard import request_id
 from safeai_git.governor.http.problems import responses
 from safeai_git.governor.http.submitter import Submitter, witnessed
@@ -166,8 +167,8 @@ async def receipt(
         pattern="^[0-9a-f]{64}$", description="SHA-256 of the envelope's line, in hex.", examples=["9f" * 32]
     ),
 ) -> Response:
-    """Ask for the receipt of an envelope that was submitted, by its digest."""
-    need(principal, "verdicts:write", "entries:read")
+    """Ask for the receipt of an envelope that was submitted, by its digest: whoever knows that holds the envelope."""
+    need_anywhere(principal, "verdicts:write", "entries:read")
     return Response(await asyncio.to_thread(_receipt_of, governor, f"sha256:{digest}"), media_type=PROOF_TYPE)
 
 
