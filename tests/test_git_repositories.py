@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import AI_TRAILER
+from conftest import AI_TRAILER, Repo
 from tools_git import DENIED, Watched, copy_of, make_watched
 
 from safeai_git.core.errors import RepositoryError
