@@ -53,8 +53,7 @@ corpus: $(VENV)/.dev ## Build the attack repositories in build/corpus
 	@$(BIN)/python -m tests.corpus --to build/corpus
 
 deploy-test: $(VENV)/.dev ## Try the deployment as far as this machine allows, and list what was skipped
-	$(BIN)/python -m pytest -q -rs tests/test_deploy_*.py
-	@deploy/docker/try-image; code=$$?; [ $$code = 77 ] || exit $$code
+	$(BIN)/python tests/tools_deploy_run.py
 
 threat-model: $(VENV)/.dev ## Try every attack and write the tables of docs/threat-model.md
 	@scripts/threat-model $(BIN)
@@ -68,6 +67,8 @@ lock: ## Resolve the dependencies again and write the hashed locks
 		pyproject.toml --extra governor -o requirements/governor.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
 		requirements/image.in -o requirements/image.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
+		requirements/checkov.in -o requirements/checkov.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
 		pyproject.toml requirements/build.in --all-extras --group dev -o requirements/dev.lock
 
