@@ -6,14 +6,14 @@ What does not hold is then found after later entries were read. Whoever has to s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, LogProofInvalid
 from safeai_git.core.log.entry import Entry
 from safeai_git.core.publickey import PublicKey, parse_openssh
 from safeai_git.keys.ed25519 import verify
-from safeai_git.parallel import in_processes, shares
+from safeai_git.parallel import in_processes
 
 GATHERED_BYTES = 1 << 24
 """Of envelopes that are checked together: some ten thousand."""
@@ -68,7 +68,7 @@ class EntrySignatures:
         """
         gathered, self._gathered, self._bytes = self._gathered, [], 0
         try:
-            self._count(in_processes(self._check_all, shares(gathered, LEAST_OF_A_PROCESS)))
+            self._count(in_processes(lambda one: self._check(*one), gathered, LEAST_OF_A_PROCESS))
         except (FormatError, LogProofInvalid):
             raise DoesNotHold from None
 
@@ -86,9 +86,6 @@ class EntrySignatures:
         for checked, unknown in found:
             self.checked += checked
             self.unknown += unknown
-
-    def _check_all(self, gathered: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, int]]:
-        return (self._check(index, body) for index, body in gathered)
 
     def _check(self, index: int, body: bytes) -> tuple[int, int]:
         """How many of an envelope's signatures hold, and how many are by keys that the log does not name."""

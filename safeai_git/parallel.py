@@ -10,15 +10,24 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
+
+if sys.platform == "linux":
+    import fcntl
 
 T = TypeVar("T", bound=Hashable)
 R = TypeVar("R")
 S = TypeVar("S")
 
 MOST_PROCESSES = 16
+
+TURN = 32
+"""Items that one process does before it is the next one's turn: what it makes of so few fits into a pipe, mostly."""
+
+_BUFFER = 1 << 20
+_LENGTH = 8
 
 
 def in_parallel(
@@ -69,80 +78,85 @@ def in_parallel(
     return {item: done[item] for item in items}
 
 
-def shares(items: Sequence[S], least: int) -> list[Sequence[S]]:
-    """Parts of a list for `in_processes`: one for each core that this process may use, none of them smaller than `least`.
+def processes(items: int, least: int) -> int:
+    """How many processes are worth their start: one for each core that this one may use, none for less than `least` items.
 
-    One part alone where processes cannot be multiplied: elsewhere than on Linux, and where other threads run, whose
-    locks would be held for ever in a child.
+    One alone where processes cannot be multiplied: elsewhere than on Linux, and where other threads run, whose locks would
+    be held for ever in a child.
     """
-    number = 1
-    if sys.platform == "linux" and threading.active_count() == 1:
-        number = min(len(os.sched_getaffinity(0)), MOST_PROCESSES, max(len(items) // least, 1))
-    size = -(-len(items) // number)
-    return [items[at : at + size] for at in range(0, len(items), size)] if items else []
+    if sys.platform != "linux" or threading.active_count() > 1:
+        return 1
+    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES, max(items // least, 1))
 
 
-def in_processes(do: Callable[[Sequence[S]], Iterable[R]], parts: Sequence[Sequence[S]]) -> Generator[R]:
-    """What `do` makes of each part, in their order: the first here, each of the others in a copy of this process.
+def in_processes(do: Callable[[S], R], items: Sequence[S], least: int) -> Generator[R]:
+    """What `do` makes of each item, in their order: in turns here and in copies of this process, `TURN` items at a time.
 
     The copies only save time. What one of them does not bring, because it failed or was killed, is made here, so that
-    every error is raised where it would have been.
+    every error is raised where it would have been. A copy waits when nobody takes what it made, so that it never holds
+    much more than a pipe does.
 
     Args:
         do: What it gives can be pickled; it changes nothing that others see.
-        parts: From `shares`.
+        items: What is done.
+        least: Items for which a process is worth its start.
     """
+    number = processes(len(items), least)
+    turns = [items[at : at + TURN] for at in range(0, len(items), TURN)]
     copies: dict[int, _Copy] = {}
     try:
         with suppress(OSError):  # no more processes, or no more files: fewer copies
-            for at in range(1, len(parts)):
-                copies[at] = _Copy(do, parts[at])
-        for at, part in enumerate(parts):
-            found = copies[at].found() if at in copies else None
-            yield from do(part) if found is None else found
+            for one in range(1, number):
+                copies[one] = _Copy(do, [item for turn in turns[one::number] for item in turn])
+        for at, turn in enumerate(turns):
+            copy = copies.get(at % number)
+            for item in turn:
+                made = copy.next() if copy else None
+                yield do(item) if made is None else made[0]
     finally:
         for copy in copies.values():
             copy.end()
 
 
 class _Copy:
-    """A copy of this process that makes one list."""
+    """A copy of this process that does something with each of some items, and tells what came of it."""
 
-    def __init__(self, do: Callable[[Sequence[S]], Iterable[R]], part: Sequence[S]) -> None:
-        self._pipe, write = os.pipe()
+    def __init__(self, do: Callable[[S], R], items: Sequence[S]) -> None:
+        read, write = os.pipe()
         try:
             self._process = os.fork()
         except OSError:
-            os.close(self._pipe)
+            os.close(read)
             os.close(write)
             raise
         if self._process:
             os.close(write)
+            self._pipe = os.fdopen(read, "rb", buffering=_BUFFER)
             return
-        code = 1
         try:
-            made = pickle.dumps(list(do(part)))
-            with open(write, "wb") as pipe:
-                pipe.write(made)
-            code = 0
+            if sys.platform == "linux":
+                with suppress(OSError):  # without more room it waits earlier
+                    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _BUFFER)
+            with open(write, "wb", buffering=_BUFFER) as pipe:
+                for at in range(0, len(items), TURN):
+                    for item in items[at : at + TURN]:
+                        made = pickle.dumps(do(item))
+                        pipe.write(len(made).to_bytes(_LENGTH) + made)
+                    pipe.flush()
         finally:
-            os._exit(code)  # whatever it was, it is told by there being no list
+            os._exit(0)  # whatever went wrong, it is told by what does not come
 
-    def found(self) -> list[Any] | None:
-        """The list; ``None`` where there is none."""
-        with open(os.dup(self._pipe), "rb") as pipe:
-            made = pipe.read()
-        _, status = os.waitpid(self._process, 0)
-        self._process = 0
-        if status or not made.endswith(pickle.STOP):
+    def next(self) -> tuple[Any] | None:
+        """What came of its next item; ``None`` where it does not come, and nothing after that."""
+        length = self._pipe.read(_LENGTH)
+        made = self._pipe.read(int.from_bytes(length)) if len(length) == _LENGTH else b""
+        if not made or len(made) < int.from_bytes(length):
             return None
-        whole: list[Any] = pickle.loads(made)  # noqa: S301 - written by our own copy
-        return whole
+        return (pickle.loads(made),)  # noqa: S301 - written by our own copy
 
     def end(self) -> None:
         """Stop it, if it still runs."""
-        os.close(self._pipe)
-        if self._process:
-            with suppress(ProcessLookupError, ChildProcessError):
-                os.kill(self._process, signal.SIGKILL)
-                os.waitpid(self._process, 0)
+        self._pipe.close()
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._process, signal.SIGKILL)
+            os.waitpid(self._process, 0)

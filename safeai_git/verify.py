@@ -34,7 +34,7 @@ from safeai_git.git.reader import ProposalReader, strongest
 from safeai_git.git.repository import Repository
 from safeai_git.git.store import read_commit
 from safeai_git.keys.ed25519 import verify as verify_signature
-from safeai_git.parallel import in_processes, shares
+from safeai_git.parallel import in_processes
 from safeai_git.trust import Trust, TrustReader
 from safeai_git.weighing import FETCH_NOTES, Court, Subject, Weighed, passed_checks, weigh
 
@@ -127,12 +127,7 @@ class Verifier:
 
         self._notes.annotated()  # read once, here, and not in every copy
         owed: dict[str, frozenset[str]] = {}
-        with closing(
-            in_processes(
-                lambda part: (self._commit(name, trusts(name)) for name in part),
-                shares(names, self._least),
-            )
-        ) as each:
+        with closing(in_processes(lambda name: self._commit(name, trusts(name)), names, self._least)) as each:
             for name, (result, own) in zip(names, each, strict=True):
                 if (
                     root.policy.checks

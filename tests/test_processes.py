@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import resource
@@ -9,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,25 @@ import pytest
 from conftest import POLICY, Repo
 
 from benchmarks.verify import build
-from safeai_git.parallel import in_processes, shares
+from safeai_git import parallel
+from safeai_git.agents import catalogue
+from safeai_git.core.message import Message
+from safeai_git.git.facts import Origin
+from safeai_git.git.reader import ProposalReader
+from safeai_git.git.repository import discover
+from safeai_git.parallel import TURN, in_processes, processes
 from safeai_git.verify import LEAST_OF_A_PROCESS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are multiplied on Linux alone")
 
 HERE = os.getpid
-PARTS = [range(3), range(3, 6), range(6, 8)]
+MANY = range(5 * TURN + 3)
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three processes, whatever the cores, and whatever threads other tests have left."""
+    monkeypatch.setattr(parallel, "processes", lambda items, least: 3)
 
 
 def copies() -> set[str]:
@@ -39,16 +53,16 @@ def before() -> set[str]:
     return copies()
 
 
+@pytest.mark.usefixtures("three")
 def test_results_come_in_order_and_from_elsewhere(before: set[str]) -> None:
-    def do(part: Sequence[int]) -> Iterator[tuple[int, int]]:
-        return ((one, HERE()) for one in part)
-
-    found = list(in_processes(do, PARTS))
-    assert [one for one, _ in found] == list(range(8))
-    assert len({process for _, process in found}) == 3
-    assert {process for one, process in found if one < 3} == {os.getpid()}
+    found = list(in_processes(lambda one: (one, HERE()), MANY, 1))
+    assert [one for one, _ in found] == list(MANY)
+    by = [{process for one, process in found if one // TURN % 3 == turn} for turn in range(3)]
+    assert by[0] == {os.getpid()}
+    assert [len(one) for one in by] == [1, 1, 1]
+    assert len(set.union(*by)) == 3
     assert copies() <= before
-    assert list(in_processes(do, [])) == []
+    assert list(in_processes(lambda one: one, [], 1)) == []
 
 
 def killed() -> None:
@@ -63,72 +77,111 @@ def cut_off() -> None:
     os._exit(0)
 
 
-@pytest.mark.parametrize("end", [killed, failed, cut_off])
-def test_what_a_copy_does_not_bring_is_made_here(end: Callable[[], None], before: set[str]) -> None:
+def unsendable() -> object:
+    return threading.Lock()
+
+
+def in_the_middle_of_a_word() -> object:
+    return HalfSent()
+
+
+class HalfSent:
+    """Says that it is longer than it is."""
+
+    def __reduce__(self) -> Any:
+        for descriptor in range(3, 256):
+            with contextlib.suppress(OSError):
+                if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) == parallel._BUFFER:
+                    os.write(descriptor, (1_000).to_bytes(8) + b"x")
+        os._exit(0)
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("end", [killed, failed, cut_off, unsendable, in_the_middle_of_a_word])
+@pytest.mark.parametrize("when", [TURN, TURN + 1, 2 * TURN - 1, 4 * TURN])
+def test_what_a_copy_does_not_bring_is_made_here(
+    end: Callable[[], object], when: int, before: set[str]
+) -> None:
     parent = os.getpid()
 
-    def do(part: Sequence[int]) -> Iterator[int]:
-        for one in part:
-            if one == 4 and os.getpid() != parent:
-                end()
-            yield one
+    def do(one: int) -> object:
+        return end() if one == when and os.getpid() != parent else one
 
-    assert list(in_processes(do, PARTS)) == list(range(8))
+    assert list(in_processes(do, MANY, 1)) == list(MANY)
     assert copies() <= before
 
 
+@pytest.mark.usefixtures("three")
 def test_an_error_is_raised_where_it_would_have_been(before: set[str]) -> None:
-    def do(part: Sequence[int]) -> Iterator[int]:
-        for one in part:
-            if one == 4:
-                raise ValueError("four")
-            yield one
+    def do(one: int) -> int:
+        if one == TURN + 4:
+            raise ValueError("four")
+        return one
 
     found: list[int] = []
     with pytest.raises(ValueError, match="four"):
-        found.extend(in_processes(do, PARTS))
-    assert found == [0, 1, 2, 3]
+        found.extend(in_processes(do, MANY, 1))
+    assert found == list(range(TURN + 4))
     assert copies() <= before
 
 
+@pytest.mark.usefixtures("three")
 def test_who_stops_early_leaves_nobody_behind(before: set[str]) -> None:
-    def do(part: Sequence[int]) -> Iterator[int]:
-        for one in part:
-            if one >= 3:
-                signal.pause()
-            yield one
+    def do(one: int) -> int:
+        if one >= TURN:
+            signal.pause()
+        return one
 
-    given = in_processes(do, PARTS)
+    given = in_processes(do, MANY, 1)
     assert next(given) == 0
     given.close()
     assert copies() <= before
 
 
+@pytest.mark.usefixtures("three")
+def test_a_copy_waits_until_somebody_takes_what_it_made(tmp_path: Path) -> None:
+    parent = os.getpid()
+    large = bytes(1 << 20)
+
+    def do(one: int) -> bytes:
+        if os.getpid() != parent:
+            (tmp_path / str(one)).touch()
+        return large
+
+    given = in_processes(do, MANY, 1)
+    next(given)
+    first = tmp_path / str(TURN)
+    while not first.exists():
+        os.sched_yield()
+    for _ in range(1_000):
+        os.sched_yield()
+    made = [one for one in range(TURN, 2 * TURN) if (tmp_path / str(one)).exists()]
+    assert len(made) <= 3
+    given.close()
+
+
+@pytest.mark.usefixtures("three")
 def test_without_a_file_to_spare_everything_is_made_here() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     first_free = os.dup(0)
     os.close(first_free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + 1, hard))  # one is free, a pipe takes two
     try:
-        found = list(in_processes(lambda part: [HERE() for _ in part], PARTS))
+        found = set(in_processes(lambda _: HERE(), MANY, 1))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert found == [os.getpid()] * 8
+    assert found == {os.getpid()}
 
 
-def test_shares_are_worth_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_are_worth_their_start(monkeypatch: pytest.MonkeyPatch) -> None:
     cores = len(os.sched_getaffinity(0))
-    assert shares([], 10) == []
-    assert shares(range(19), 10) == [range(19)]
     with monkeypatch.context() as alone:  # threads that other tests left do not count
         alone.setattr(threading, "active_count", lambda: 1)
-        parts = shares(range(1_000), 10)
-    assert len(parts) == min(cores, 16)
-    assert [one for part in parts for one in part] == list(range(1_000))
+        assert [processes(items, 10) for items in (0, 19, 20, 1_000)] == [1, 1, min(2, cores), min(cores, 16)]
     ended = threading.Event()
     other = threading.Thread(target=ended.wait)
     other.start()
-    assert shares(range(1_000), 10) == [range(1_000)]  # a copy would hold that thread's locks for ever
+    assert processes(1_000, 10) == 1  # a copy would hold that thread's locks for ever
     ended.set()
     other.join()
 
@@ -188,6 +241,13 @@ import os, pickle, sys, time
 from pathlib import Path
 from safeai_git.commands.session import Session
 from safeai_git.verify import Verifier
+from safeai_git import parallel
+from safeai_git.agents import catalogue
+from safeai_git.core.message import Message
+from safeai_git.git.facts import Origin
+from safeai_git.git.reader import ProposalReader
+from safeai_git.git.repository import discover
+parallel.TURN = 1
 session = Session(Path.cwd(), os.environ)
 head = session.repository.head()
 base = session.repository.commit_id(sys.argv[1])
@@ -218,3 +278,37 @@ def test_checks_are_owed_and_paid_across_processes(governed: Repo) -> None:
     # A range that ends at a step: nobody replayed what lands there.
     governed.git("reset", "-q", "--hard", "HEAD~1")
     assert both() == ["valid", "valid", "invalid"]
+
+
+@pytest.mark.usefixtures("three")
+def test_a_range_is_read_by_copies_as_by_one(
+    governed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = governed.git("rev-parse", "HEAD")
+    for number in range(3):
+        governed.commit(f"step {number}", {f"src/f{number}.py": f"x = {number}\n"}, ai=True)
+    governed.git("checkout", "-q", "-b", "side", base)
+    governed.commit("aside", {"src/side.py": "y = 1\n", "src/link.py": "z\n"})
+    governed.git("merge", "-q", "--no-edit", "main")
+    governed.commit("bytes", {"docs/a": b"\x00\xff"})
+    tree = governed.git("rev-parse", "HEAD^{tree}")
+    odd = f"tree {tree}\nparent {governed.git('rev-parse', 'HEAD')}\nauthor ?\ncommitter ?\n\nodd\n".encode()
+    head = governed.git("hash-object", "-t", "commit", "-w", "--stdin", "--literally", stdin=odd)
+    monkeypatch.setattr(parallel, "TURN", 1)
+
+    def read() -> list[Any]:
+        repository = discover(governed.path, governed.environment)
+        try:
+            return list(ProposalReader(repository, catalogue(), Origin()).range(base, head))
+        finally:
+            repository.close()
+
+    by_several = read()
+    monkeypatch.setattr(parallel, "processes", lambda items, least: 1)
+    by_one = read()
+    assert by_several == by_one
+    messages = [one.attribution.message for one in by_one]
+    assert [one.attribution.message for one in by_several] == messages
+    assert {type(one) for one in messages} == {Message, type(None)}
+    assert [one.kind for one in by_one].count("merge") == 1
+    assert any(one.malformed_commit for one in by_one)
