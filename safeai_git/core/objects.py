@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -62,6 +63,10 @@ class TreeEntry(NamedTuple):
         return int(self.raw_mode, 8) & 0o170000 == MODE_TREE
 
 
+_MAKE_ENTRY = partial(tuple.__new__, TreeEntry)
+"""`TreeEntry._make` without a Python frame for each entry."""
+
+
 def parse_tree(data: bytes, hash_size: int = 20) -> list[TreeEntry]:
     """The entries of a raw tree object, in its own order.
 
@@ -75,7 +80,7 @@ def parse_tree(data: bytes, hash_size: int = 20) -> list[TreeEntry]:
     found = _ENTRY[hash_size].findall(data)
     if sum(map(len, chain.from_iterable(found))) + len(found) * len(" \0") != len(data):
         raise FormatError("a tree object cannot be taken apart into entries")
-    return list(map(TreeEntry._make, found))
+    return list(map(_MAKE_ENTRY, found))
 
 
 def format_tree(entries: list[TreeEntry]) -> bytes:

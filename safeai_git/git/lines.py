@@ -39,8 +39,10 @@ def line_counts(old: bytes, new: bytes) -> tuple[int, int, int, int, bool]:
 
 def _lines_of(text: bytes) -> set[bytes]:
     lines = text.split(b"\n")
-    last = lines.pop()  # without a line feed at its end: another line than one with it
-    return {*(line + b"\n" for line in lines), *([last] if last else [])}
+    last = (
+        lines.pop()
+    )  # without a line feed at its end: another line than one with it, so it is given what none has
+    return {*lines, last + b"\n"} if last else set(lines)
 
 
 def _lines(text: bytes) -> int:
