@@ -214,6 +214,13 @@ def foreign_head(folder: Path) -> None:
     (folder / "audit.head").write_bytes(b"nothing\n")
 
 
+def pipes(folder: Path) -> None:
+    """Reading them would wait for ever."""
+    for name in ("audit.lock", "keys/ed25519.default.sk"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+
 def no_log(folder: Path) -> None:
     (folder / "audit.log").unlink()
 
@@ -250,6 +257,7 @@ FAULTS: list[tuple[Callable[[Path], None], dict[str, str], str, str, str]] = [
     (change_first, {}, "log", "bad", "does not follow"),
     (unsigned, {}, "checkpoint", "ok", "over 2 entries"),
     (foreign_head, {}, "checkpoint", "bad", "audit.head is no checkpoint of this log"),
+    (pipes, {}, "server", "ok", "none is running"),
     (no_log, {}, "log", "bad", "audit.head says that there was one"),
     (lambda folder: (folder / "audit.log").write_bytes(b"what\n"), {}, "log", "bad", "is no audit log"),
     (nothing, {"SAFEAI_JWT_SECRET": "short"}, "tokens", "bad", "openssl rand"),

@@ -491,6 +491,10 @@ def test_otlp_has_its_shape_and_a_partial_success_is_none(
     assert "\x1b" not in said
     assert "\\ud800" in said
     said.encode()
+    other = {"partial_success": {"rejected_log_records": 1}}
+    again = receive(answers(200, json.dumps(other).encode()))
+    forwarder(grow(tmp_path / "i", 1), again.otlp()).once()
+    assert len(again.seen) == 3
     with pytest.raises(CouldNotDecide, match="no OTLP answer"):
         forwarder(grow(tmp_path / "h", 1), receive(answers(200, b"<html>log in</html>")).otlp()).once()
 

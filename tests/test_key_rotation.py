@@ -70,11 +70,17 @@ def test_a_governor_goes_on_with_another_key(tmp_path: Path, environment: dict[s
     assert "SAFEAI_LOG_KEYS cannot be" in refused(governor, SAFEAI_LOG_KEYS="nothing")
     assert (tmp_path / "g/audit.log").read_bytes() == before
 
+    (told,) = [
+        one.detail
+        for one in doctor(governor.environment | with_next, now=time.time())
+        if one.what == "verifier key"
+    ]
+
     governor.settings |= with_next | {"SAFEAI_LOG_KEYS": old}
     with governor:
         (line,) = [one for one in governor.lines if one.get("event") == "serving"][-1:]
         new = line["verifier"]
-        assert new != old
+        assert new == told != old
         commit(2, f"{old} {new}")
         assert (waiting(repo), len(logged(governor))) == (0, 2)
         commit(3, new)  # what it remembers is signed with the new one by now

@@ -61,3 +61,9 @@ def examine(case: Case) -> Iterator[Examined]:
             f"{path} is another key's public half: 'safeai audit' would call this log forged",
             "put the right one there",
         )
+
+
+def verifier(case: Case) -> Iterator[Examined]:
+    """What clients are told, once the log's name is known."""
+    if case.log_keys:
+        yield Examined("verifier key", "ok", case.log_keys[0].format())

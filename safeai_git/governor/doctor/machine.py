@@ -14,8 +14,10 @@ from pathlib import Path
 
 from safeai_git import __version__
 from safeai_git.core.errors import SafeAIError
+from safeai_git.files import read_bounded
 from safeai_git.governor.doctor.case import Case
 from safeai_git.governor.doctor.report import Examined, of_error
+from safeai_git.governor.policies import LARGEST_TEXT
 from safeai_git.governor.services import FIRST_POLICY
 from safeai_git.governor.settings import VARIABLES
 from safeai_git.policyfile import load
@@ -117,7 +119,7 @@ def first_policy(case: Case) -> Iterator[Examined]:
     """The policy that a Governor without one publishes."""
     path = case.settings.config_dir / FIRST_POLICY
     try:
-        text = path.read_bytes()
+        text = read_bounded(path, LARGEST_TEXT)
     except FileNotFoundError:
         yield Examined("first policy", "ok", f"none: there is no {path}")
         return

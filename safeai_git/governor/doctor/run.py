@@ -38,6 +38,7 @@ EXAMINERS: tuple[tuple[str, Examiner, frozenset[str]], ...] = (
         frozenset({"SAFEAI_DATABASE_URL", "SAFEAI_LOG_ORIGIN", "SAFEAI_LOG_KEYS"}),
     ),
     ("log", log_file.examine, _LOG),
+    ("verifier key", key.verifier, _LOG | {"SAFEAI_KEY_ID"}),
     ("keys and policy", followed.examine, _LOG),
     ("first policy", machine.first_policy, frozenset()),
     (

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from safeai_git.client.web import Answer, exchange
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError
+from safeai_git.files import read_bounded
 from safeai_git.governor.doctor.case import Case
 from safeai_git.governor.doctor.report import Examined
 from safeai_git.governor.stores.file import LOCK
@@ -53,12 +55,14 @@ def examine(case: Case) -> Iterator[Examined]:
 def _holder(lock: Path) -> str:
     """The process that holds the lock; empty where none does, as far as this machine can see."""
     try:
-        inode = lock.stat().st_ino
-        noted = lock.read_bytes()[:400].decode("utf-8", "replace")
+        status = lock.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            return ""
+        noted = read_bounded(lock, 400).decode("utf-8", "replace")
         rows = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-    held = {int(one[1]) for one in _ROW.finditer(rows) if int(one[2]) == inode}
+    held = {int(one[1]) for one in _ROW.finditer(rows) if int(one[2]) == status.st_ino}
     note = _NOTE.search(noted)
     if note is not None and int(note[1]) in held:
         return f"process {note[1]} on {safe_text(note[2])}"

@@ -216,9 +216,10 @@ def otlp_accepts(name: str, answer: Answer) -> None:
     """
     try:
         data = json.loads(answer.body) if answer.body.strip() else {}
-        partial = data.get("partialSuccess") or {}
-        rejected = int(partial.get("rejectedLogRecords") or 0)
-        said = str(partial.get("errorMessage") or "")
+        # Readers of protobuf's JSON take both forms of a name, so some servers write the other one.
+        partial = data.get("partialSuccess") or data.get("partial_success") or {}
+        rejected = int(partial.get("rejectedLogRecords") or partial.get("rejected_log_records") or 0)
+        said = str(partial.get("errorMessage") or partial.get("error_message") or "")
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise NotTaken(
             f"{name} answers {answer.status} with something that is no OTLP answer", hopeless=True
