@@ -26,7 +26,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from test_doctor import certificate
+from test_deploy_doctor import certificate
 from tools_cli import PATIENCE
 from tools_deploy import DEPLOY, program
 from tools_governor import SAFEAI, Governor
