@@ -10,7 +10,9 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from safeai_git.core.errors import SandboxUnavailable, StorageError
 from safeai_git.sandbox import identity, programs, seccomp, usage
 from safeai_git.sandbox.output import KEPT_AT_EACH_END, Output
 from safeai_git.sandbox.rlimits import hard_limit
-from safeai_git.sandbox.scratch import remove_tree, scratch_directory
+from safeai_git.sandbox.scratch import memory_places, remove_tree, scratch_directory, suits
 
 ROOT = os.geteuid() == 0
 ORDINARY = 54321
@@ -367,3 +369,38 @@ def test_filter_numbers_are_the_kernels_own() -> None:
                 assert numbers[column] == defined[name], name
                 checked += 1
     assert checked > 120
+
+
+LEAVE = """\
+import os, signal
+from safeai_git.sandbox.scratch import scratch_directory
+with scratch_directory(room=1, entries=1, environ={}) as folder:
+    (folder / "tree").mkdir()
+    print(folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_in_memory_goes_with_the_next_one() -> None:
+    place = next(memory_places({}))
+    if not suits(place, 1, 1):
+        pytest.skip(f"{place} cannot be written here")
+    left, young = (
+        Path(subprocess.run([sys.executable, "-c", LEAVE], capture_output=True, text=True).stdout.strip())
+        for _ in range(2)
+    )
+    assert {left.parent, young.parent} == {place}
+    named = place / f"safeai-trees-test-{os.getpid()}"
+    named.mkdir()
+    old = time.time() - 100_000
+    try:
+        with scratch_directory(room=1, entries=1, environ={}) as held:
+            for folder in (left, held, named):
+                os.utime(folder, (old, old))
+            with scratch_directory(room=1, entries=1, environ={}):
+                pass
+            assert [one.exists() for one in (left, young, held, named)] == [False, True, True, True]
+    finally:
+        for folder in (left, young, named):
+            with suppress(StorageError):
+                remove_tree(folder)

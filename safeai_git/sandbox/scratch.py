@@ -1,19 +1,32 @@
 """A private folder for a tree, in memory where that can be had, gone again afterwards.
 
 Removal copes with what a hostile check leaves behind: folders without permissions, and folders nested deeper than any
-path can name. It follows no link.
+path can name. It follows no link. Whoever has a folder holds a lock on it, so that what somebody left who was killed is
+known for that, and goes when the next one is made.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safeai_git.core.errors import StorageError
+
+if sys.platform != "win32":
+    import fcntl
+
+_NAME = re.compile(r"safeai-[a-z0-9_]{8}")
+"""As `tempfile` makes them."""
+
+_LEFT_AFTER_SECONDS = 3_600
+"""Age from which a folder that nobody holds was left behind: it is made a moment before it is held."""
 
 _LEAST_ROOM = 256 * 2**20
 _LEAST_ENTRIES = 20_000
@@ -37,18 +50,25 @@ def scratch_directory(
         StorageError: No place can be written.
     """
     folder = _make(room, entries, os.environ if environ is None else environ)
+    held = None
     try:
+        held = _hold(folder)
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             folder.chmod(0o711)
         yield folder
     finally:
-        remove_tree(folder)
+        try:
+            remove_tree(folder)
+        finally:
+            if held is not None:
+                os.close(held)
 
 
 def _make(room: int, entries: int, environ: Mapping[str, str]) -> Path:
     for place in memory_places(environ):
         if suits(place, room, entries):
             with suppress(OSError):
+                _remove_left(place)
                 return Path(tempfile.mkdtemp(prefix="safeai-", dir=place))
     try:
         return Path(tempfile.mkdtemp(prefix="safeai-", dir=environ.get("TMPDIR")))
@@ -79,6 +99,45 @@ def suits(place: Path, room: int, entries: int) -> bool:
         and found.f_bavail * found.f_frsize >= room
         and (found.f_files == 0 or found.f_favail >= entries)
     )
+
+
+def _hold(folder: Path) -> int | None:
+    """A descriptor that locks a folder until it is closed, by the system too; ``None`` when somebody else holds it.
+
+    Also where folders cannot be locked: then nothing in that place is ever taken for left behind.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        handle = os.open(folder, _flags())
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _remove_left(place: Path) -> None:
+    """Remove this user's folders in a place that nobody holds any more: whoever made them was killed."""
+    if sys.platform == "win32":
+        return
+    names: list[str] = []
+    with suppress(OSError):
+        names = [one.name for one in place.iterdir() if _NAME.fullmatch(one.name)]
+    for name in names:
+        folder = place / name
+        with suppress(OSError, StorageError):  # no reason not to begin
+            there = folder.lstat()
+            if there.st_uid != os.geteuid() or time.time() - there.st_mtime < _LEFT_AFTER_SECONDS:
+                continue
+            if (held := _hold(folder)) is not None:
+                try:
+                    remove_tree(folder)
+                finally:
+                    os.close(held)
 
 
 def remove_tree(folder: Path) -> None:
