@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from safeai_git.core.errors import SafeAIError
 from safeai_git.core.log.note import NoteKey
-from safeai_git.governor.live import LiveState
+from safeai_git.governor.forward.cursor import Cursor
 from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.settings import Settings, Slip
 from safeai_git.keys.port import Signer
@@ -27,7 +28,9 @@ class Case:
         origin: The log's name, once it is known.
         size: How many entries the log's newest checkpoint covers; ``None`` where nobody could tell.
         last: Time of the log's last entry, in Unix seconds; ``None`` likewise.
-        live: What follows from the log's entries, once they were read.
+        running: Whether a Governor has this log open, as far as can be seen.
+        cursor: How far forwarding was before the log was looked at, or why nobody knows; ``None`` where nothing was forwarded.
+        archived: Segments of the archive then, and the entries in them.
     """
 
     settings: Settings
@@ -39,9 +42,9 @@ class Case:
     origin: str = ""
     size: int | None = None
     last: float | None = None
-    live: LiveState | None = None
     running: bool = False
-    notes: dict[str, str] = field(default_factory=dict)
+    cursor: Cursor | SafeAIError | None = None
+    archived: tuple[int, int] | None = None
 
     @property
     def log(self) -> Path:

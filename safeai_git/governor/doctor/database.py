@@ -106,6 +106,12 @@ def _log(case: Case, connection: psycopg.Connection[Any]) -> Iterator[Examined]:
         )
         return
     case.origin = origin
+    # Before the head: who appends meanwhile only moves that one on.
+    note = _one(
+        connection,
+        "SELECT note FROM audit_checkpoint WHERE log_id = %s ORDER BY size DESC LIMIT 1",
+        origin,
+    )
     row = connection.execute(
         "SELECT size, root, edge, moment FROM audit_head WHERE log_id = %s", (origin,)
     ).fetchone()
@@ -125,7 +131,7 @@ def _log(case: Case, connection: psycopg.Connection[Any]) -> Iterator[Examined]:
     )
     if Frontier(size, [bytes(one) for one in edge]).root() != bytes(root):
         yield Examined("log", "bad", "its head contradicts itself: somebody wrote it by hand", _COMPARE)
-    yield from _checkpoint(case, connection, size, bytes(root))
+    yield from _checkpoint(case, note, size, bytes(root))
 
 
 _COMPARE = (
@@ -133,14 +139,7 @@ _COMPARE = (
 )
 
 
-def _checkpoint(
-    case: Case, connection: psycopg.Connection[Any], size: int, root: bytes
-) -> Iterator[Examined]:
-    note = _one(
-        connection,
-        "SELECT note FROM audit_checkpoint WHERE log_id = %s ORDER BY size DESC LIMIT 1",
-        case.origin,
-    )
+def _checkpoint(case: Case, note: Any, size: int, root: bytes) -> Iterator[Examined]:
     if note is None or not case.log_keys:
         yield Examined(
             "checkpoint",

@@ -129,6 +129,7 @@ def _name_after_key(case: Case) -> None:
 
 def _end(case: Case, status: os.stat_result, keys: tuple[NoteKey, ...]) -> Iterator[Examined]:
     path = case.log
+    kept = _kept(case)  # before the log: who writes it meanwhile only makes that one longer
     try:
         tail = _follow(path, status.st_size, case.origin, keys)
     except LogProofInvalid as error:
@@ -155,7 +156,7 @@ def _end(case: Case, status: os.stat_result, keys: tuple[NoteKey, ...]) -> Itera
             "nothing: the next start moves it aside",
         )
     yield from _checkpoint(case, tail)
-    yield from _remembered(case, tail, keys)
+    yield from _remembered(case, tail, keys, kept)
 
 
 def _checkpoint(case: Case, tail: Tail) -> Iterator[Examined]:
@@ -185,21 +186,36 @@ def _checkpoint(case: Case, tail: Tail) -> Iterator[Examined]:
         )
 
 
-def _remembered(case: Case, tail: Tail, keys: tuple[NoteKey, ...]) -> Iterator[Examined]:
-    """What was seen of this log before must not be more than there is now."""
+def _kept(case: Case) -> list[tuple[Path, bytes | OSError]]:
+    """The checkpoints beside the log, as they are now."""
     folder = case.settings.data_dir
+    found: list[tuple[Path, bytes | OSError]] = []
     for path in (folder / HEAD, folder / FOLDER / QUORUM, folder / FOLDER / SOME):
         try:
-            opened = open_checkpoint(read_bounded(path, MAX_BYTES), case.origin, keys, verify)
+            found.append((path, read_bounded(path, MAX_BYTES)))
         except FileNotFoundError:
             continue
+        except OSError as error:
+            found.append((path, error))
+    return found
+
+
+def _remembered(
+    case: Case, tail: Tail, keys: tuple[NoteKey, ...], remembered: list[tuple[Path, bytes | OSError]]
+) -> Iterator[Examined]:
+    """What was seen of this log before must not be more than there is now."""
+    for path, note in remembered:
+        try:
+            if isinstance(note, OSError):
+                raise note
+            opened = open_checkpoint(note, case.origin, keys, verify)
         except (FormatError, LogProofInvalid, OSError) as error:
             yield Examined(
                 "checkpoint",
                 "bad" if path.name == HEAD else "warn",
                 f"{path} is no checkpoint of this log: {error}",
-                "it is damaged, of another log, or signed with another key; if 'safeai audit --verify' finds the log in "
-                "order, move it away",
+                "signed with a former key: name that in SAFEAI_LOG_KEYS. Damaged, or of another log: if 'safeai audit "
+                "--verify' finds the log in order, move it away",
             )
             continue
         kept, newest = opened.checkpoint, tail.newest

@@ -96,14 +96,25 @@ def _witness(case: Case, party: Party, size: int | None) -> Examined:
     )
 
 
+def copies(case: Case) -> Iterator[Examined]:
+    """Read how far forwarding and the archive are. Before the log is: a server that runs must not seem to lose entries."""
+    if case.settings.forward_to:
+        try:
+            case.cursor = CursorFile(cursor_of(case.settings)).load()
+        except SafeAIError as error:
+            yield of_error("forwarding", error)
+            case.cursor = error
+    if case.archive:
+        yield from _segments(case)
+
+
 def forwarding(case: Case) -> Iterator[Examined]:
     """Whether the destination makes sense, and how far forwarding is. Nothing is sent."""
-    settings = case.settings
-    if not settings.forward_to:
+    settings, held = case.settings, case.cursor
+    if not settings.forward_to or isinstance(held, SafeAIError):
         return
     name = target_of(settings).name
     path = cursor_of(settings)
-    held = CursorFile(path).load()
     if held is None:
         yield Examined("forwarding", "ok", f"to {name}; nothing was acknowledged yet: there is no {path}")
     elif held.destination != name or (case.origin and held.origin != case.origin):
@@ -133,27 +144,33 @@ def forwarding(case: Case) -> Iterator[Examined]:
         )
 
 
-def archive(case: Case) -> Iterator[Examined]:
-    """The place that was named: whole, and how far behind the log it is."""
-    if not case.archive:
-        return
-    module = importlib.import_module("safeai_git.governor.archive")  # zstandard
-    place = (
-        importlib.import_module("safeai_git.governor.archive_s3").S3(case.archive)
-        if case.archive.startswith("s3://")
-        else module.Folder(Path(case.archive))
-    )
+def _segments(case: Case) -> Iterator[Examined]:
     name = f"archive {safe_text(case.archive)}"
-    if not case.archive.startswith("s3://") and not Path(case.archive).is_dir():
+    module = importlib.import_module("safeai_git.governor.archive")  # zstandard
+    remote = case.archive.startswith("s3://")
+    if not remote and not Path(case.archive).is_dir():
         yield Examined(name, "bad", "there is no such folder", "'safeai audit archive' makes it; or mount it")
         return
+    place = (
+        importlib.import_module("safeai_git.governor.archive_s3").S3(case.archive)
+        if remote
+        else module.Folder(Path(case.archive))
+    )
     try:
         segments = module.segments_of(place)
     except SafeAIError as error:
         yield of_error(name, error)
         return
-    held = segments[-1].last + 1 if segments else 0
-    shown = f"{count(len(segments), 'segment')}, {count(held, 'entry', 'entries')}"
+    case.archived = (len(segments), segments[-1].last + 1 if segments else 0)
+
+
+def archive(case: Case) -> Iterator[Examined]:
+    """How far behind the log the archive is."""
+    if case.archived is None:
+        return
+    name = f"archive {safe_text(case.archive)}"
+    segments, held = case.archived
+    shown = f"{count(segments, 'segment')}, {count(held, 'entry', 'entries')}"
     if case.size is not None and held > case.size:
         yield Examined(
             name,

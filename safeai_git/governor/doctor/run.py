@@ -32,6 +32,7 @@ EXAMINERS: tuple[tuple[str, Examiner, frozenset[str]], ...] = (
     ("data folder", folder.examine, _FOLDER),
     ("key", key.examine, _FOLDER | {"SAFEAI_KEY_ID"}),
     ("server", running.examine, _FOLDER | {"SAFEAI_HOST", "SAFEAI_PORT"}),
+    ("copies", others.copies, _FOLDER | {"SAFEAI_FORWARD_TO", "SAFEAI_FORWARD_CURSOR"}),
     (
         "database",
         database.examine,
@@ -89,7 +90,7 @@ def doctor(environ: Mapping[str, str], *, now: float, archive: str = "") -> list
         except SafeAIError as error:
             found.append(of_error(name, error))
         except ModuleNotFoundError as error:
-            hint = f"pip install 'safeai-git[{'aws' if name == 'archive' else 'governor'}]'"
+            hint = f"pip install 'safeai-git[{'aws' if error.name in ('boto3', 'botocore') else 'governor'}]'"
             found.append(Examined(name, "unknown", f"{error.name} is not installed", hint))
         except OSError as error:
             place = f": {error.filename}" if error.filename else ""
