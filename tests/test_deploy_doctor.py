@@ -26,12 +26,14 @@ from tools_governor import SAFEAI, SECRET, Governor
 from tools_log import LOG_SIGNER, ORIGIN, OTHER_SIGNER, WITNESS_KEY, WITNESS_SIGNER
 from tools_postgres import Cluster, cluster
 
+from safeai_git.commands.audit import log_keys
 from safeai_git.core.log.checkpoint import Checkpoint
 from safeai_git.core.log.cosignature import Cosignature, message
 from safeai_git.core.log.note import Note, NoteSignature
 from safeai_git.governor.doctor import log_file
 from safeai_git.governor.doctor.report import Examined, exit_code, text
 from safeai_git.governor.doctor.run import doctor
+from safeai_git.governor.forward.open import Wanted, open_forwarder
 from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.open_log import start_log
 from safeai_git.governor.settings import read_settings
@@ -146,6 +148,38 @@ def test_a_governor_that_runs_is_looked_at_beside_it(folder: Path) -> None:
     found = examined(folder)
     assert "repository a/b by tests: a test" in about(found, "kill switch", "warn")
     assert "none is running" in about(found, "server", "ok")
+
+
+def test_beside_a_governor_that_writes_nothing_seems_to_be_lost(folder: Path, tmp_path: Path) -> None:
+    """Log, remembered checkpoint and cursor move while they are looked at, each at its own pace."""
+    to = f"file://{tmp_path / 'out'}"
+    over = threading.Event()
+    with Governor(folder, SAFEAI_LOG_ORIGIN="governor.example/log") as governor:
+
+        def write() -> None:
+            number = 0
+            while not over.is_set():
+                number += 1
+                assert governor.register(OTHER_SIGNER, f"maria{number}@example.com").status in (200, 201)
+
+        settings = read_settings(environment(folder, SAFEAI_FORWARD_TO=to))
+        forwarder = open_forwarder(settings, Wanted(None, log_keys(folder / "audit.log", [])))
+
+        def forward() -> None:
+            while not over.is_set():
+                forwarder.once()
+
+        threads = [threading.Thread(target=one) for one in (write, forward)]
+        for one in threads:
+            one.start()
+        try:
+            for _ in range(12):
+                found = examined(folder, SAFEAI_FORWARD_TO=to, SAFEAI_PORT=str(governor.port))
+                assert exit_code(found) == 0, text(found, Style())
+        finally:
+            over.set()
+            for one in threads:
+                one.join(PATIENCE)
 
 
 def test_wrong_use_and_what_cannot_be_looked_at_have_codes_of_their_own(folder: Path) -> None:
