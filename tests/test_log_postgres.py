@@ -241,6 +241,58 @@ def test_a_database_that_was_changed_is_not_opened(cluster: Cluster, change: str
         opened(cluster.url, log_id)
 
 
+def test_a_database_that_keeps_something_else_takes_nothing(cluster: Cluster) -> None:  # noqa: F811
+    store = opened(cluster.url, "changed on the way")
+    store.append([draft(1)], NOW)
+    with psycopg.connect(cluster.url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.leaf = sha256('x'); RETURN NEW; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER other BEFORE INSERT ON audit_entry FOR EACH ROW "
+            "WHEN (NEW.log_id = 'changed on the way') EXECUTE FUNCTION other()"
+        )
+        try:
+            with pytest.raises(LogFailed, match="does not keep what it is given"):
+                store.append([draft(2)], NOW)
+        finally:
+            connection.execute("DROP TRIGGER other ON audit_entry")
+            connection.execute("DROP FUNCTION other")
+    again = opened(cluster.url, "changed on the way")
+    assert again.size == 1
+    again.close()
+    with pytest.raises(LogFailed):
+        store.append([draft(2)], NOW)
+    store.close()
+
+
+def test_only_a_checkpoint_may_wait_for_the_next_sync(cluster: Cluster) -> None:  # noqa: F811
+    store = opened(cluster.url, "what waits")
+    with psycopg.connect(cluster.url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION said() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "INSERT INTO how VALUES (TG_TABLE_NAME, current_setting('synchronous_commit')); RETURN NULL; END $$"
+        )
+        connection.execute("CREATE TABLE how (name text, setting text)")
+        for name in ("audit_entry", "audit_head", "audit_checkpoint"):
+            connection.execute(
+                f"CREATE CONSTRAINT TRIGGER said AFTER INSERT OR UPDATE ON {name} DEFERRABLE INITIALLY DEFERRED "
+                "FOR EACH ROW WHEN (NEW.log_id = 'what waits') EXECUTE FUNCTION said()"
+            )
+        try:
+            for number in (1, 2):
+                made = store.append([draft(number)], NOW)
+                store.publish(SIGNER.sign(made.size, made.root), made.size)
+            found = set(connection.execute("SELECT * FROM how").fetchall())
+        finally:
+            for name in ("audit_entry", "audit_head", "audit_checkpoint"):
+                connection.execute(f"DROP TRIGGER said ON {name}")
+            connection.execute("DROP TABLE how")
+            connection.execute("DROP FUNCTION said")
+    assert found == {("audit_entry", "on"), ("audit_head", "on"), ("audit_checkpoint", "off")}
+    store.close()
+
+
 def test_a_database_that_is_gone_is_said_to_be(cluster: Cluster) -> None:  # noqa: F811
     store = PostgresStore(cluster.url, "gone", patience=0.2)
     cluster.stop()

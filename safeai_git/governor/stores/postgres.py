@@ -122,7 +122,13 @@ class PostgresStore:
         if self._failed:
             raise self._failed
         appended = self._again(lambda: self._append(drafts, now))
-        self._again(lambda: self._catch_up(appended.size, appended.root))
+        before = appended.before
+        self._again(lambda: self._catch_up(before.size, before.root()))
+        for leaf in appended.leaves:  # as the database gave them back
+            self._hashes.append(leaf)
+            self._frontier.append(leaf)
+        if self._frontier.size != appended.size or self._frontier.root() != appended.root:
+            raise self._fail("its entries do not lead to the root that was committed")
         return appended
 
     def _append(self, drafts: Sequence[Draft], now: int) -> Appended:
@@ -140,7 +146,11 @@ class PostgresStore:
             head = Head(before, base64.encode(bytes(prev)) if size else "", moment)
             planned = plan(head, drafts, now, self._known(connection, drafts).get)
             if planned.lines:
-                insert_entries(connection, self._log_id, planned.ids, planned.lines, planned.leaves, size)
+                stored = insert_entries(
+                    connection, self._log_id, planned.ids, planned.lines, planned.leaves, size
+                )
+                if stored != [*planned.leaves]:
+                    raise self._fail("the database does not keep what it is given")
                 after = planned.after.frontier
                 changed = connection.execute(
                     "UPDATE audit_head SET size = %s, root = %s, edge = %s, prev = %s, moment = %s, updated = now() "
@@ -166,10 +176,15 @@ class PostgresStore:
         return {entry.id: entry for entry in (Entry.parse(bytes(row[0])) for row in rows)}
 
     def publish(self, note: bytes, size: int) -> None:
-        """Keep a checkpoint; another Governor may have kept one of that size already."""
+        """Keep a checkpoint; another Governor may have kept one of that size already.
+
+        It becomes durable with the next batch, or within a second, as a commit line of the file does: nothing is lost with it
+        that cannot be signed again. Said for this one transaction: a session's setting could reach another one by a pooler.
+        """
         self._again(
             lambda: self._writer().execute(
-                "INSERT INTO audit_checkpoint (log_id, size, note) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                "WITH soon AS (SELECT set_config('synchronous_commit', 'off', true)) "
+                "INSERT INTO audit_checkpoint (log_id, size, note) SELECT %s, %s, %s FROM soon ON CONFLICT DO NOTHING",
                 (self._log_id, size, note),
             )
         )
@@ -339,15 +354,14 @@ def insert_entries(
     lines: Sequence[bytes],
     leaves: Sequence[bytes],
     first: int,
-) -> None:
-    """Place entries from `first` on, within the caller's transaction."""
+) -> list[bytes]:
+    """Place entries from `first` on, within the caller's transaction; their leaf hashes as the database keeps them."""
     places = list(range(first, first + len(lines)))
-    connection.execute(
-        "INSERT INTO audit_entry (log_id, idx, leaf, body) "
-        "SELECT %s, * FROM unnest(%s::bigint[], %s::bytea[], %s::bytea[])",
-        (log_id, places, list(leaves), list(lines)),
+    rows = connection.execute(
+        "WITH fresh AS (SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bytea[], %s::bytea[]) AS f(key, idx, leaf, body)), "
+        "entry AS (INSERT INTO audit_entry (log_id, idx, leaf, body) SELECT %s, idx, leaf, body FROM fresh RETURNING idx, leaf), "
+        "idem AS (INSERT INTO audit_idem (log_id, key, idx) SELECT %s, key, idx FROM fresh) "
+        "SELECT leaf FROM entry ORDER BY idx",
+        (list(ids), places, list(leaves), list(lines), log_id, log_id),
     )
-    connection.execute(
-        "INSERT INTO audit_idem (log_id, key, idx) SELECT %s, * FROM unnest(%s::text[], %s::bigint[])",
-        (log_id, list(ids), places),
-    )
+    return [bytes(row[0]) for row in rows]
