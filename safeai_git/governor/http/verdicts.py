@@ -128,6 +128,7 @@ def _count(governor: Governor, taken: Taken) -> None:
     if claim.kind != "verdict":
         return
     governor.metrics.verdicts.labels(claim.decision).inc()
+    governor.metrics.verdict_age.observe(max(0.0, governor.services.records.now() - claim.time))
     if claim.decision == Outcome.DENY.word:
         first = claim.data["predicate"].get("findings", {}).get("first", [])
         governor.metrics.blocked(str(first[0].get("rule", "")) if first else "")
