@@ -533,12 +533,13 @@ def test_keys_of_issuers_are_asked_for(folder: Path, tmp_path: Path, web: Callab
 def test_who_answers_at_the_port(folder: Path, web: Callable[..., Web]) -> None:
     problem = json.dumps({"detail": "the disk \x1b[2J is full"}).encode()
     for answers, words in (
-        ({"/readyz": (503, problem)}, "takes nothing: the disk \\x1b[2J is full"),
+        ({"/readyz": (503, problem)}, "takes nothing: the disk \x1b[2J is full"),
         ({"/readyz": (200, b"<html>")}, "answered by something else (200)"),
         ({}, "answered by something else (405)"),
     ):
         found = examined(folder, SAFEAI_PORT=str(web(answers).server_port))
         assert words in about(found, "server", "bad")
+        assert "\x1b" not in text(found, Style())
 
 
 def test_witnesses_and_the_archive(folder: Path, tmp_path: Path, web: Callable[..., Web]) -> None:

@@ -796,7 +796,7 @@ def test_the_beginning_can_be_chosen_once(tmp_path: Path) -> None:
     assert forwarder(log, f"file://{out}", begin=4).once() == 6
     assert json.loads(out.read_bytes().splitlines()[0])["index"] == 4
     assert forwarder(log, f"file://{out}", begin=0).once() == 0
-    with pytest.raises(LogProofInvalid, match="holds 10 entries, and 99 were"):
+    with pytest.raises(WrongUse, match="holds 10 entries: there is nothing before an entry 99"):
         forwarder(log, f"file://{out}", begin=99, cursor=tmp_path / "new").once()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from safeai_git.client.web import tls
-from safeai_git.core.display import count, safe_text
+from safeai_git.core.display import count
 from safeai_git.core.errors import SafeAIError, WrongUse
 from safeai_git.files import read_bounded
 from safeai_git.governor.auth import jwks, rules
@@ -42,17 +42,15 @@ def tokens(case: Case) -> Iterator[Examined]:
         yield Examined(
             "tokens",
             "ok",
-            f"{settings.jwt_algorithm}, issuer {safe_text(settings.jwt_issuer)}, audience {safe_text(settings.jwt_audience)}",
+            f"{settings.jwt_algorithm}, issuer {settings.jwt_issuer}, audience {settings.jwt_audience}",
         )
     if settings.jwt_jwks_url:
         yield _jwks(
             "tokens", settings.jwt_jwks_url, cast("Algorithm", settings.jwt_algorithm), "SAFEAI_JWT_JWKS_URL"
         )
     for issuer, _ in (authenticator.issuers or {}).values():
-        name = f"CI {safe_text(issuer.issuer)}"
-        yield Examined(
-            name, "ok", f"audience {safe_text(issuer.audience)}, {count(len(issuer.rules), 'rule')}"
-        )
+        name = f"CI {issuer.issuer}"
+        yield Examined(name, "ok", f"audience {issuer.audience}, {count(len(issuer.rules), 'rule')}")
         yield _jwks(name, issuer.jwks_url, "RS256", f"jwks_url in {settings.oidc_rules}")
 
 
@@ -61,12 +59,10 @@ def _jwks(name: str, url: str, algorithm: Algorithm, where: str) -> Examined:
     try:
         found = jwks.usable(json.loads(jwks.fetch(url)), algorithm)
     except (OSError, ValueError, RecursionError) as error:
-        return Examined(name, "bad", f"no keys come from {safe_text(url)}: {safe_text(str(error))}", hint)
+        return Examined(name, "bad", f"no keys come from {url}: {error!s}", hint)
     if not found:
-        return Examined(
-            name, "bad", f"{safe_text(url)} answers, and has no key for {algorithm} with a kid", hint
-        )
-    return Examined(name, "ok", f"{count(len(found), 'key')} for {algorithm} come from {safe_text(url)}")
+        return Examined(name, "bad", f"{url} answers, and has no key for {algorithm} with a kid", hint)
+    return Examined(name, "ok", f"{count(len(found), 'key')} for {algorithm} come from {url}")
 
 
 def certificates(case: Case) -> Iterator[Examined]:
@@ -150,7 +146,7 @@ def _periods(case: Case, path: Path, variable: str) -> Iterator[Examined]:
         yield Examined("TLS", "bad", f"{path} ({variable}): {error}")
         return
     for subject, begin, end in found:
-        shown = f"{safe_text(subject)} in {path} ({variable})"
+        shown = f"{subject} in {path} ({variable})"
         if end <= case.now:
             yield Examined(
                 "TLS", "bad", f"{shown} expired {ago(case.now - end)} ago", "renew it, and restart"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safeai_git.core.display import count
 from safeai_git.core.errors import FormatError, PolicyError
-from safeai_git.core.log.chain import is_entry
+from safeai_git.core.log.chain import LONGEST_LINE, is_entry
 from safeai_git.core.log.entry import taken_apart
 from safeai_git.core.trust import format_time
 from safeai_git.governor.doctor.case import Case, ago
@@ -65,6 +65,8 @@ def _governing(pieces: Iterable[bytes]) -> Iterator[bytes]:
     rest = b""
     for piece in pieces:
         whole, newline, rest = (rest + piece).rpartition(b"\n")
+        if len(rest) > LONGEST_LINE:
+            return  # no line of a log, which its own examiner says
         if not newline or not any(mark in whole for mark in _MARKS):
             continue
         for line in whole.split(b"\n"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from safeai_git.core.display import safe_text
 from safeai_git.core.errors import SafeAIError
 from safeai_git.core.publickey import parse_openssh
 from safeai_git.files import read_bounded
@@ -30,7 +29,7 @@ def examine(case: Case) -> Iterator[Examined]:
             yield Examined(
                 "key",
                 "bad",
-                f"{safe_text(key_id)} gives signatures that do not hold under its own public key",
+                f"{key_id} gives signatures that do not hold under its own public key",
                 "take another key",
             )
             return
@@ -39,7 +38,7 @@ def examine(case: Case) -> Iterator[Examined]:
         return
     case.signer = signer
     if is_reference(key_id):
-        yield Examined("key", "ok", f"{safe_text(key_id)} answers and signs, {signer.key_id}")
+        yield Examined("key", "ok", f"{key_id} answers and signs, {signer.key_id}")
         return
     folder = case.settings.data_dir / "keys"
     yield Examined("key", "ok", f"{folder / f'ed25519.{key_id}.sk'} signs, {signer.key_id}")

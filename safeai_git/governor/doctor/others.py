@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from safeai_git.client.web import exchange
-from safeai_git.core.display import count, safe_text
+from safeai_git.core.display import count
 from safeai_git.core.errors import FormatError, LogProofInvalid, SafeAIError
 from safeai_git.core.log.checkpoint import open_checkpoint
 from safeai_git.core.log.note import MAX_BYTES, NoteKey
@@ -60,7 +60,7 @@ def _cosigned(case: Case, keys: tuple[NoteKey, ...]) -> dict[NoteKey, int]:
 
 
 def _witness(case: Case, party: Party, size: int | None) -> Examined:
-    name = f"witness {safe_text(party.key.name)}"
+    name = f"witness {party.key.name}"
     try:
         client = WitnessClient.of(party)
         # Its one way in takes POST: any answer to this shows that somebody is there, and submits nothing.
@@ -69,14 +69,12 @@ def _witness(case: Case, party: Party, size: int | None) -> Examined:
         return Examined(
             name,
             "bad" if case.settings.witness_required else "warn",
-            f"{safe_text(party.url)} does not answer: {safe_text(str(error))}",
+            f"{party.url} does not answer: {error!s}",
             "check its address in the witness policy, and the network policy",
         )
     if answer.status >= 500:
-        return Examined(
-            name, "warn", f"{safe_text(party.url)} answers {answer.status}", "tell whoever runs it"
-        )
-    shown = f"{safe_text(party.url)} answers"
+        return Examined(name, "warn", f"{party.url} answers {answer.status}", "tell whoever runs it")
+    shown = f"{party.url} answers"
     if size is None:
         return Examined(
             name,
@@ -121,7 +119,7 @@ def forwarding(case: Case) -> Iterator[Examined]:
         yield Examined(
             "forwarding",
             "bad",
-            f"the cursor {path} is of the log {safe_text(held.origin)} to {safe_text(held.destination)}, and not of "
+            f"the cursor {path} is of the log {held.origin} to {held.destination}, and not of "
             f"{case.origin} to {name}",
             "name another cursor in SAFEAI_FORWARD_CURSOR",
         )
@@ -145,7 +143,7 @@ def forwarding(case: Case) -> Iterator[Examined]:
 
 
 def _segments(case: Case) -> Iterator[Examined]:
-    name = f"archive {safe_text(case.archive)}"
+    name = f"archive {case.archive}"
     module = importlib.import_module("safeai_git.governor.archive")  # zstandard
     remote = case.archive.startswith("s3://")
     if not remote and not Path(case.archive).is_dir():
@@ -168,7 +166,7 @@ def archive(case: Case) -> Iterator[Examined]:
     """How far behind the log the archive is."""
     if case.archived is None:
         return
-    name = f"archive {safe_text(case.archive)}"
+    name = f"archive {case.archive}"
     segments, held = case.archived
     shown = f"{count(segments, 'segment')}, {count(held, 'entry', 'entries')}"
     if case.size is not None and held > case.size:

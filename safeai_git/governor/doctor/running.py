@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from safeai_git.client.web import Answer, exchange
-from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError
 from safeai_git.files import read_bounded
 from safeai_git.governor.doctor.case import Case
@@ -65,7 +64,7 @@ def _holder(lock: Path) -> str:
     held = {int(one[1]) for one in _ROW.finditer(rows) if int(one[2]) == status.st_ino}
     note = _NOTE.search(noted)
     if note is not None and int(note[1]) in held:
-        return f"process {note[1]} on {safe_text(note[2])}"
+        return f"process {note[1]} on {note[2]}"
     return ""
 
 
@@ -90,4 +89,4 @@ def _reason(body: bytes) -> str:
     except ValueError:
         said = None
     detail = said.get("detail") if isinstance(said, dict) else None
-    return safe_text(str(detail or "it does not say why"))[:300]
+    return str(detail or "it does not say why")[:300]

@@ -66,6 +66,7 @@ def open_forwarder(settings: Settings, wanted: Wanted) -> Forwarder:
     bare = [one for one in wanted.keys if isinstance(one, PublicKey)]
     keys = (*named, *(NoteKey(origin, ED25519, one.raw) for one in bare))
     check_key(origin, keys)
+    keys += tuple(one for one in settings.log_keys if one.name == origin)
     return Forwarder(
         Reader(source, origin, keys),
         target,

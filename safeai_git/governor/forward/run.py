@@ -113,7 +113,7 @@ class Forwarder:
         """Where to go on."""
         held = self.file.load()
         if held is None:
-            return self.reader.at(self.begin)
+            return self.reader.at(self.begin, chosen=True)
         if held.origin != self.reader.origin:
             raise WrongUse(
                 f"the cursor {self.file.path} is of the log {held.origin}, and this one is {self.reader.origin}",

@@ -94,11 +94,16 @@ class Reader:
             )
         return there
 
-    def at(self, index: int) -> Position:
+    def at(self, index: int, *, chosen: bool = False) -> Position:
         """The position before an entry, by verifying everything before it.
 
+        Args:
+            index: The entry; it need not be there yet.
+            chosen: Somebody asked for it; else so many were forwarded.
+
         Raises:
-            LogProofInvalid: The log is not in order, or ends before.
+            LogProofInvalid: The log is not in order, or ends before what was forwarded.
+            WrongUse: It ends before what was asked for.
             StorageError: It cannot be read.
         """
         position = Position()
@@ -115,6 +120,10 @@ class Reader:
             if chain.size == index:
                 length = len(line.data) + 1
                 return Position(chain.frontier, leaf, chain.time, line.offset + length, length)
+        if chosen:
+            raise WrongUse(
+                f"{self._source} holds {chain.size} entries: there is nothing before an entry {index}"
+            )
         raise LogProofInvalid(
             f"{self._source} holds {chain.size} entries, and {index} were forwarded: it was rolled back, or is an older copy",
             hint=_UNTOUCHED,
