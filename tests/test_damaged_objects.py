@@ -21,6 +21,7 @@ DAMAGED = {
     "another type": zlib.compress(b"tree 120\0" + CONTENT),
     "no type": zlib.compress(b"blub 120\0" + CONTENT),
     "larger than it is": zlib.compress(b"blob 999999\0" + CONTENT),
+    "more than there is room for": zlib.compress(b"blob 99999999999999999\0" + os.urandom(9_000)),
     "gigantic": zlib.compress(b"blob 99999999999999999999\0" + CONTENT),
     "smaller than it is": zlib.compress(b"blob 2\0" + CONTENT),
     "negative": zlib.compress(b"blob -3\0" + CONTENT),

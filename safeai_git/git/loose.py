@@ -85,8 +85,9 @@ class LooseObjects(pygit2.OdbBackend):
             first = file.read(_FIRST)
             begin, stream = _begin(name, first)
             kind, size, start = _header(name, begin)
-            # what a file has beyond that is no object's
-            rest = file.read(2 * size + _FIRST) if len(first) == _FIRST else b""
+            # what a file has beyond that is no object's; what it has not, there is no room to be kept for
+            most = min(2 * size + _FIRST, os.fstat(file.fileno()).st_size)
+            rest = file.read(most) if len(first) == _FIRST else b""
         try:
             # one byte more than there may be: what is too much shows, and is never expanded
             content = begin[start:] + stream.decompress(stream.unconsumed_tail + rest, size + 1)

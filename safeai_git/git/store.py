@@ -27,6 +27,9 @@ LARGEST_TREE = 16 * 1024 * 1024
 LARGEST_COMMIT = 1024 * 1024
 """Bytes of one object above which it is not taken apart: a few bytes in a pack can stand for gigabytes."""
 
+_PIECE = 1024 * 1024
+"""Bytes that are asked for at a time: room for them is made before they are there."""
+
 _LARGEST_KEPT = 4_096
 _MOST_KEPT = 8_192
 """Commits that are kept parsed, of at most so many bytes each: whoever walks a history asks for each several times."""
@@ -122,7 +125,7 @@ class CatFileStore:
         end = b"\n%b missing\n" % self._mark
         whole = bytearray()
         while len(whole) < size + len(end) and not whole.endswith(end):
-            piece = answer.read1(size + len(end) - len(whole))
+            piece = answer.read1(min(size + len(end) - len(whole), _PIECE))
             if not piece:
                 break
             whole += piece
