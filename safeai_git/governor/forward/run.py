@@ -27,6 +27,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 LOOK_EVERY = 1.0
 """Seconds between two looks at a log that has not grown."""
 
+TELL_EVERY = 15.0
+"""Seconds after which metrics are written anew though nothing changed."""
+
 
 class Unwanted(Exception):
     """The destination will not take one record, and nothing says what is to become of it.
@@ -74,6 +77,7 @@ class Forwarder:
     _at: Position = field(default_factory=Position)
     _moved: float = 0.0
     _seen: int = 0
+    _told: tuple[tuple[int, ...], float] = ((), 0.0)
     _forever: bool = False
     _random: random.Random = field(default_factory=random.SystemRandom)
 
@@ -213,9 +217,11 @@ class Forwarder:
         self.say(f"{message}; {shown([record])} was put into {self.set_aside}")
 
     def _tell(self) -> None:
-        """Write the metrics. That they cannot be written stops nothing."""
-        if self.metrics is None:
+        """Write the metrics, if they changed or are old. That they cannot be written stops nothing."""
+        figures = (self._at.next, self._seen, self.failures)
+        if self.metrics is None or (figures == self._told[0] and self.clock() - self._told[1] < TELL_EVERY):
             return
+        self._told = (figures, self.clock())
         rows = (
             ("entries", "gauge", "Entries that the destination acknowledged.", self._at.next),
             ("lag_entries", "gauge", "Signed entries that it did not, as of the last look.", self._seen - self._at.next),

@@ -163,7 +163,7 @@ class Reader:
         except (FormatError, LogProofInvalid) as error:
             raise LogProofInvalid(
                 f"{self._source} is not in order where entry {chain.size} is due: {error.message}",
-                hint=_UNTOUCHED,
+                hint=f"the log's keys are those of --key, or of keys/ beside it, and of SAFEAI_LOG_KEYS; if they are: {_UNTOUCHED}",
             ) from None
 
     def _run(self, position: Position) -> tuple[bytes, OpenedCheckpoint] | None:
