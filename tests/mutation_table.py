@@ -33,6 +33,7 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     },
     "core/evaluate.py": (("*",), MESSAGES),
     "core/message.py": (("*",), MESSAGES),
+    "core/attribution.py": (("*",), ("test_attribution.py",)),
     "core/trailers.py": (("*",), ("test_trailers.py",)),
     "core/foreign_records.py": (("*",), HINTS),
     "core/hints.py": (("*",), HINTS),

@@ -269,6 +269,8 @@ def test_the_plugin_refuses_what_is_refused(governed: Repo, tmp_path: Path) -> N
     if node is None:
         pytest.skip("there is no node to run the plugin with")
     (tmp_path / "plugin.mjs").write_text(PLUGIN)
+    (tmp_path / "safeai-git").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m safeai_git "$@"\n')
+    (tmp_path / "safeai-git").chmod(0o755)
     (tmp_path / "run.mjs").write_text(
         'import { SafeaiGit } from "./plugin.mjs"\n'
         "const hooks = await SafeaiGit({ directory: process.argv[2] })\n"
@@ -279,7 +281,7 @@ def test_the_plugin_refuses_what_is_refused(governed: Repo, tmp_path: Path) -> N
     )
     done = subprocess.run(
         [node, str(tmp_path / "run.mjs"), str(governed.path)],
-        env=governed.environment | {"PATH": f"{Path(sys.executable).parent}:{os.defpath}"},
+        env=governed.environment | {"PATH": f"{tmp_path}:{os.defpath}"},
         capture_output=True,
         text=True,
         timeout=60,
