@@ -214,7 +214,11 @@ def run(
     try:
         begun = None if stdin or bounds else _BEGUN.pop(_identity(line, cwd, environment), None)
         if begun is not None:
-            printed, complained = begun.communicate(timeout=_LONGEST_ANSWER_SECONDS)
+            try:
+                printed, complained = begun.communicate(timeout=_LONGEST_ANSWER_SECONDS)
+            finally:
+                if begun.returncode is None:
+                    begun.kill()
             status = begun.returncode
         else:
             done = subprocess.run(
