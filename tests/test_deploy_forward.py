@@ -825,7 +825,7 @@ def test_cursors_are_strict(tmp_path: Path) -> None:
     data = json.loads(good)
     for name, value in (
         ("format", 2), ("next", 5), ("next", -1), ("next", "4"), ("edge", []), ("edge", ["x"]), ("last", ""), ("last", "x"),
-        ("offset", -1), ("length", 10**9), ("time", "now"), ("log", 1), ("checkpoint", None),
+        ("offset", -1), ("length", 10**9), ("offset", 2**63), ("offset", 2**62), ("time", "now"), ("log", 1), ("checkpoint", None),
     ):  # fmt: skip
         with pytest.raises(FormatError):
             Cursor.parse(json.dumps(data | {name: value}).encode())
@@ -833,6 +833,14 @@ def test_cursors_are_strict(tmp_path: Path) -> None:
         path.write_bytes(spoiled)
         with pytest.raises(StorageError, match="is damaged"):
             forwarder(log, to).once()
+    data["offset"], data["length"] = 10**15, 60_000
+    path.write_bytes(json.dumps(data).encode())
+    assert forwarder(log, to).once() == 0  # it is found again, and what was sent stays sent
+    data["length"] = 10**9
+    path.write_bytes(json.dumps(data).encode())
+    with pytest.raises(StorageError, match="is damaged"):
+        forwarder(log, to).once()
+    data = json.loads(good)
     path.write_bytes(good)
     with pytest.raises(WrongUse, match="is of file://"):
         forwarder(log, f"file://{tmp_path / 'elsewhere'}").once()

@@ -20,6 +20,7 @@ from safeai_git.core.errors import FormatError, StorageError, WrongUse
 from safeai_git.core.log import base64
 from safeai_git.core.log.entry import parse_time
 from safeai_git.core.log.merkle import Frontier
+from safeai_git.core.log.tiles import MAX_ENTRY
 from safeai_git.files import read_bounded, write_atomically
 
 _LARGEST = 262_144
@@ -133,12 +134,9 @@ class Cursor:
                 hashed = base64.decode_hash(last, "the last entry") if last else b""
             case _:
                 raise FormatError("not a cursor of this version")
-        if (
-            size < 0
-            or bool(hashed) != bool(size)
-            or not 0 <= length <= offset
-            or (size and parse_time(time) < 0)
-        ):
+        placed = 0 <= length <= min(offset, MAX_ENTRY + 1) and offset < 1 << 62
+        timed = not size or parse_time(time) >= 0
+        if not 0 <= size < 1 << 62 or bool(hashed) != bool(size) or not (placed and timed):
             raise FormatError("not a cursor: it contradicts itself")
         return cls(origin, destination, Position(frontier, hashed, time, offset, length), checkpoint)
 
