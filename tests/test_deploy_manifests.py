@@ -9,6 +9,7 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import yaml
 from tools_deploy import DEPLOY, OVERLAYS, compose, containers, one, program, rendered, variables_of_manifests
 
 from safeai_git.governor.auth.rules import load_certificates
@@ -27,6 +28,30 @@ VERSIONS = ("1.25", "1.29", "1.33", kubernetes_validate.latest_version())
 def test_every_resource_fits_the_schema_of_the_cluster(overlay: str, version: str) -> None:
     for resource in rendered(overlay):
         kubernetes_validate.validate(resource, version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_example_of_a_way_to_vault_fits_it_too(version: str) -> None:
+    example = yaml.safe_load((DEPLOY / "kubernetes/examples/networkpolicy-vault.yaml").read_text())
+    kubernetes_validate.validate(example, version, strict=True)
+
+
+def test_every_way_out_and_in_is_named() -> None:
+    """DNS, TLS, the database where there is one; in from the ingress and from who scrapes; never the cloud's metadata."""
+    single = one("single", "NetworkPolicy")["spec"]
+    assert set(single["policyTypes"]) == {"Ingress", "Egress"}
+    assert [port["port"] for rule in single["egress"] for port in rule["ports"]] == [53, 53, 443]
+    assert len(single["ingress"]) == 1
+    assert len(single["ingress"][0]["from"]) == 2
+    blocks = [peer["ipBlock"] for rule in single["egress"] for peer in rule["to"] if "ipBlock" in peer]
+    assert all(block["except"] for block in blocks)
+    database = one("ha", "NetworkPolicy", "safe-ai-governor-postgresql")["spec"]
+    assert [port["port"] for rule in database["egress"] for port in rule["ports"]] == [5432]
+    spread = one("ha", "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert {row["topologyKey"] for row in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    for overlay in OVERLAYS:
+        budget = one(overlay, "PodDisruptionBudget")["spec"]
+        assert budget["selector"] == {"matchLabels": {"app": "safe-ai-governor"}}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
