@@ -283,6 +283,13 @@ VARIABLES: tuple[Variable, ...] = (
         _switch,
     ),
     Variable(
+        "SAFEAI_TRACES",
+        "traces",
+        "'on': send OpenTelemetry traces of requests to where OTEL_EXPORTER_OTLP_ENDPOINT says (extra [otel]).",
+        "off",
+        _switch,
+    ),
+    Variable(
         "SAFEAI_LEASE_SECONDS",
         "lease_seconds",
         "Age at which a kill-switch lease counts for nothing.",
@@ -397,6 +404,7 @@ class Settings:
     max_outstanding: int
     requests_per_minute: int
     replay_checks: bool
+    traces: bool
     lease_seconds: int
     public_repositories: frozenset[str]
     release_needs_second_person: bool

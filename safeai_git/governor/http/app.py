@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from safeai_git import __version__
+from safeai_git.core.errors import WrongUse
 from safeai_git.governor.http import (
     decision_routes,
     examples,
@@ -32,6 +35,9 @@ from safeai_git.governor.http.problems import SCHEMA, answer
 from safeai_git.governor.http.submitter import Submitter
 from safeai_git.governor.problem import Problem, Word
 from safeai_git.governor.service import Governor
+
+if TYPE_CHECKING:
+    from safeai_git.governor.http.traces import Traces
 
 ROUTERS: tuple[APIRouter, ...] = (
     verdicts.router,
@@ -62,11 +68,14 @@ _WORDS: dict[int, Word] = {
 
 def create_app(governor: Governor, routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
     """The application that serves a Governor. Closing the Governor is left to whoever opened it."""
+    traces = _traces() if governor.settings.traces else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.submitter = Submitter(governor.log)
         yield
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
 
     app = FastAPI(
         title="safeai-git Governor",
@@ -77,6 +86,8 @@ def create_app(governor: Governor, routers: Sequence[APIRouter] = ROUTERS) -> Fa
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
+        # FastAPI's own would send paths, queries and faults; see `traces`.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.governor = governor
     app.state.rates = Rates(governor.settings.requests_per_minute)
@@ -92,9 +103,21 @@ def create_app(governor: Governor, routers: Sequence[APIRouter] = ROUTERS) -> Fa
         metrics=governor.metrics,
         most_bytes=governor.settings.max_body_bytes,
         body_seconds=governor.settings.body_seconds,
+        traces=traces,
     )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
+
+
+def _traces() -> Traces:
+    try:
+        traces: Traces = importlib.import_module("safeai_git.governor.http.traces").Traces()
+    except ImportError:
+        raise WrongUse(
+            "SAFEAI_TRACES is on, and OpenTelemetry is not installed here",
+            hint="pip install 'safeai-git[otel]', or leave it off",
+        ) from None
+    return traces
 
 
 async def _problem(request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -18,6 +18,9 @@ from safeai_git.core.errors import SafeAIError
 from safeai_git.governor.http.problems import answer
 from safeai_git.governor.metrics import Metrics
 from safeai_git.governor.problem import Problem, of_error
+
+if TYPE_CHECKING:
+    from safeai_git.governor.http.traces import Traces
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = {
@@ -46,13 +49,23 @@ class Guard:
         metrics: Where answers are counted.
         most_bytes: Largest body.
         body_seconds: How long a body may take to arrive, whole.
+        traces: Where spans are made; ``None`` for nowhere.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, most_bytes: int, body_seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        most_bytes: int,
+        body_seconds: float,
+        traces: Traces | None = None,
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._most_bytes = most_bytes
         self._body_seconds = body_seconds
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -136,6 +149,8 @@ class Guard:
         route = getattr(scope.get("route"), "path", "none")
         self._metrics.requests.labels(str(status), route).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
+        if self._traces is not None:
+            self._traces.answered(scope, route, status, seconds, name)
         level = "info" if status < 500 and route not in ("/livez", "/readyz", "/metrics") else "debug"
         if status >= 500:
             level = "warning"
