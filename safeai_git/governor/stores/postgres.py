@@ -355,10 +355,13 @@ def insert_entries(
     leaves: Sequence[bytes],
     first: int,
 ) -> list[bytes]:
-    """Place entries from `first` on, within the caller's transaction; their leaf hashes as the database keeps them."""
+    """Place entries from `first` on, within the caller's transaction; their leaf hashes as the database keeps them.
+
+    Arrays go over in binary (``%b``): as text each element is searched for what needs a backslash, on both sides.
+    """
     places = list(range(first, first + len(lines)))
     rows = connection.execute(
-        "WITH fresh AS (SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bytea[], %s::bytea[]) AS f(key, idx, leaf, body)), "
+        "WITH fresh AS (SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bytea[], %b::bytea[]) AS f(key, idx, leaf, body)), "
         "entry AS (INSERT INTO audit_entry (log_id, idx, leaf, body) SELECT %s, idx, leaf, body FROM fresh RETURNING idx, leaf), "
         "idem AS (INSERT INTO audit_idem (log_id, key, idx) SELECT %s, key, idx FROM fresh) "
         "SELECT leaf FROM entry ORDER BY idx",
