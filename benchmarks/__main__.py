@@ -31,6 +31,7 @@ SUITES: dict[str, Suite] = {
     "range": gate.history,
     "verify": verify.rows,
     "agent": gate.agent_hook,
+    "imports": gate.imports,
     "attribution": gate.attribution,
     "sandbox": replay.sandbox_rows,
     "tree": lambda folder, rounds: _trees(folder, rounds, None),

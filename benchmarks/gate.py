@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -150,6 +151,37 @@ def agent_hook(folder: Path, rounds: int) -> Iterator[Row]:
         theirs,
         Goal(1.0),
     )
+
+
+def imports(folder: Path, rounds: int) -> Iterator[Row]:
+    """What is loaded at a start, and how long that takes, as ``-X importtime`` has it."""
+    variables = {**environment(folder), "CLAUDECODE": "1"}
+    place = repository(folder / "imports", variables, files=SMALL, commits=3)
+    edit(place, variables, 10, SMALL)
+    ours = SAFEAI[1:]
+    for what, command in {
+        "the hook": (*ours, "hook", "run", "pre-commit"),
+        "`check --range`": (*ours, "check", "--range", "HEAD~2..HEAD", "--no-sign", "--no-replay"),
+        "`verify`": (*ours, "verify", "HEAD~0..HEAD"),
+    }.items():
+        taken = [_imported(place, variables, *command) for _ in range(rounds)]
+        nothing = [_imported(place, variables, "-c", "pass") for _ in range(rounds)]
+        counts = f"{taken[0][1]} modules, {nothing[0][1]} of them Python's own start"
+        yield Row(
+            f"imports of {what}",
+            f"imports of {what} ({counts})",
+            "Python's own start",
+            [one for one, _ in taken],
+            [one for one, _ in nothing],
+        )
+
+
+def _imported(place: Path, variables: dict[str, str], *command: str) -> tuple[float, int]:
+    """Seconds of all imports, each without those within it, and how many there were."""
+    watched = (sys.executable, "-X", "importtime", *command)
+    done = subprocess.run(watched, cwd=place, env=variables, capture_output=True, text=True, check=True)
+    lines = [line.split("|") for line in done.stderr.splitlines() if line.startswith("import time:")][1:]
+    return sum(int(own.removeprefix("import time:")) for own, _, _ in lines) / 1e6, len(lines)
 
 
 def attribution(folder: Path, rounds: int) -> Iterator[Row]:
