@@ -90,7 +90,7 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("test_key_list.py",),
     ),
     "core/receipt.py": (("parse", "check_receipt"), ("test_log_guards.py",)),
-    "core/log/chain.py": (("lines_of", "entry", "commit", "agree", "holds_valid_commit"), LOG),
+    "core/log/chain.py": (("lines_of", "follow", "commit", "agree", "holds_valid_commit"), LOG),
     "core/log/checkpoint.py": (
         ("parse_number", "__post_init__", "parse", "open_checkpoint"),
         (*NOTES, "test_log_entries.py"),

@@ -99,6 +99,14 @@ def test_an_envelope_is_one_line_of_canonical_json_with_dsse_s_names() -> None:
     assert envelope.digest == canonical.digest(json.loads(line))
 
 
+@pytest.mark.parametrize("kind", [PAYLOAD_TYPE, '"', "\\", 'a"b\\u0041/<>&~!', "~" * 128])
+def test_an_envelope_is_written_as_the_general_encoder_writes_it(kind: str) -> None:
+    line = seal(bytes(range(256)), [CI, GOVERNOR], payload_type=kind).format()
+    assert line == canonical.dumps(json.loads(line))
+    assert json.loads(line)["payloadType"] == kind
+    assert Envelope.parse(line).format() == line
+
+
 KEY_IDS = st.binary(min_size=32, max_size=32).filter(lambda raw: raw[1] > 2 and raw[31] & 127 < 127)
 SIGNATURES = st.dictionaries(
     KEY_IDS, st.binary(min_size=64, max_size=64), min_size=1, max_size=MAX_SIGNATURES
