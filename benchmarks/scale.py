@@ -21,6 +21,7 @@ import os
 import random
 import re
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from benchmarks.audit_log import at_share
@@ -35,6 +37,8 @@ from benchmarks.governor_http import request, send, served, started
 from benchmarks.measure import machine
 from benchmarks.statements import statement
 from benchmarks.sync import pid_of
+from safeai_git.core.log.entry import Draft, format_time
+from safeai_git.governor.stores.state import State
 from safeai_git.keys.ed25519 import Ed25519Signer
 from safeai_git.keys.seal import seal
 
@@ -174,7 +178,7 @@ class Scene:
         self._repositories = repositories
         self._number = 0
         self.pid = pid_of(port)
-        self.empty = processor(self.pid), memory(self.pid)
+        self.empty = processor(self.pid)
 
     def repository(self) -> str:
         number = self._chance.randrange(self._repositories)
@@ -291,28 +295,44 @@ def facts(scene: Scene, folder: Path, count: int) -> dict[str, float]:
     return found
 
 
-def started_again(folder: Path, entries: float, empty: tuple[float, float]) -> dict[str, float]:
+def started_again(folder: Path, entries: float, empty: float) -> dict[str, float]:
     """What a start on that log takes beyond one on an empty one, and what lies on disk when nobody writes."""
     sizes = {one.name: one.stat().st_size / entries for one in folder.iterdir() if one.is_file()}
     began = time.perf_counter()
     with started(folder) as port:
         took, pid = time.perf_counter() - began, pid_of(port)
-        used = processor(pid) - empty[0]
+        used = processor(pid) - empty
         found = {
             "log, bytes an entry": sizes["audit.log"],
             "index, bytes an entry": sizes["search.sqlite"],
             "a start, s": took,
             "a start, µs of processor an entry": used * 1e6 / entries,
             "memory after a start, MB": memory(pid),
-            "memory after a start, bytes an entry": (memory(pid) - empty[1]) * 2**20 / entries,
         }
     (folder / "search.sqlite").unlink()
     with started(folder) as port:
         settle(folder, entries)
         found["the index made anew, µs of processor an entry"] = (
-            (processor(pid_of(port)) - empty[0] - used) * 1e6 / entries
+            (processor(pid_of(port)) - empty - used) * 1e6 / entries
         )
     return found
+
+
+def remembered() -> float:
+    """Bytes of memory that each entry takes for good: what the file store remembers of a million, in a new process."""
+    code = "import benchmarks.scale as here; print(here.remember(1_000_000))"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+
+
+def remember(count: int) -> float:
+    line = Draft.of_data("policy", "another", {}).format(0, "", format_time(0))
+    state = State(lambda _index: line)
+    before = memory(os.getpid())
+    for number in range(count):
+        key = f"{number:064x}"
+        state.find(key)
+        state.remember(key, sha256(key.encode()).digest(), number)
+    return (memory(os.getpid()) - before) * 2**20 / count
 
 
 def first_to_go(step: Step) -> str:
@@ -373,6 +393,7 @@ def main() -> None:
             scene = Scene(data, port, token, signer, asked.repositories)
             steps = rates(scene, asked)
             found = facts(scene, data, asked.fill)
+        found["memory, bytes an entry"] = remembered()
         found |= started_again(data, found["entries"], scene.empty)
     text = f"{before}\nafterwards: {machine().rpartition(', ')[2]}\n\n{written(steps, found, asked)}\n"
     print(text)
