@@ -13,6 +13,7 @@ import secrets
 import shutil
 import tempfile
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from safeai_git.core.errors import ObjectCorrupt, ObjectMissing, RepositoryError
@@ -39,7 +40,8 @@ class Libgit2Store:
     def __init__(self, object_directory: Path, alternates: tuple[Path, ...] = ()) -> None:
         self._folders = (object_directory, *alternates)
         self._odb = pygit2.Odb()
-        _add(self._odb, self._folders)
+        self._packs, self._loose = _add(self._odb, self._folders)
+        self._seek_in_packs = True
         self._own: pygit2.Odb | None = None
         self._scratch: list[weakref.finalize[..., Libgit2Store]] = []
         self._merging: pygit2.Repository | None = None
@@ -47,7 +49,7 @@ class Libgit2Store:
     def read(self, name: str) -> tuple[str, bytes]:
         """See `ObjectStore.read`."""
         try:
-            kind, data = self._odb.read(name)
+            kind, data = self._read(name)
         except KeyError as error:
             raise ObjectMissing(f"object {name} is not in the object store", hint=MISSING_HINT) from error
         except (pygit2.GitError, OSError, ValueError) as error:
@@ -55,6 +57,19 @@ class Libgit2Store:
                 f"object {name} cannot be read: {error}", hint="run 'git fsck --full'"
             ) from error
         return _KINDS[kind], data
+
+    def _read(self, name: str) -> tuple[ObjectType, bytes]:
+        """Where the last one was is looked first, packs or files.
+
+        libgit2 asks every backend for what it reads, also when the first has it, and looks for new packs where none has.
+        """
+        if self._seek_in_packs:
+            with suppress(KeyError):
+                return self._packs.read(name)
+        before = self._loose.taken
+        found: tuple[ObjectType, bytes] = self._odb.read(name)
+        self._seek_in_packs = self._loose.taken == before
+        return found
 
     def header(self, name: str) -> tuple[str, int]:
         """See `ObjectStore.header`."""
@@ -117,12 +132,20 @@ class Libgit2Store:
             remove()
 
 
-def _add(odb: pygit2.Odb, folders: tuple[Path, ...]) -> None:
-    """Let libgit2 read the objects of some folders: not their commit-graph, which nobody verifies, nor loose files."""
+def _add(odb: pygit2.Odb, folders: tuple[Path, ...]) -> tuple[pygit2.Odb, LooseObjects]:
+    """Let libgit2 read the objects of some folders: not their commit-graph, which nobody verifies, nor loose files.
+
+    Returns:
+        Another database of their packs alone, and what reads the files.
+    """
     whole = object_folders(folders)
+    packs = pygit2.Odb()
     for folder in whole:
-        odb.add_backend(pygit2.OdbBackendPack(os.fspath(folder)), _PACKS)
-    odb.add_backend(LooseObjects(whole), _LOOSE)
+        for one in (odb, packs):
+            one.add_backend(pygit2.OdbBackendPack(os.fspath(folder)), _PACKS)
+    loose = LooseObjects(whole)
+    odb.add_backend(loose, _LOOSE)
+    return packs, loose
 
 
 def no_configuration() -> None:

@@ -67,10 +67,14 @@ class LooseObjects(pygit2.OdbBackend):
 
     Args:
         folders: From `object_folders`.
+
+    Attributes:
+        taken: How many were read here.
     """
 
     def __init__(self, folders: list[Path]) -> None:
         super().__init__()
+        self.taken = 0
         self._folders = [os.fspath(folder) for folder in folders]
 
     def read_cb(self, oid: object) -> tuple[int, bytes]:
@@ -95,6 +99,7 @@ class LooseObjects(pygit2.OdbBackend):
             raise pygit2.GitError(f"{name}: {error}") from None
         if len(content) != size or not stream.eof or stream.unused_data:
             raise pygit2.GitError(f"{name}: the file holds other than the {size:,} bytes that it says")
+        self.taken += 1
         return kind, content
 
     def read_prefix_cb(self, oid: object) -> tuple[int, bytes, object]:
