@@ -18,6 +18,7 @@ from safeai_git.core.attribution import (
     CLASSES,
     CO_AUTHOR,
     HINTS,
+    LONGEST_KEY,
     MOST_SIGNALS,
     Attribution,
     Metadata,
@@ -313,6 +314,13 @@ OUTSIDE = {
     "what git log printed": f"s\n\nAuthor: M <m@example.com>\nDate: now\n\n    one\n\n    {CLAUDE}\n\ncommit 2\n",
     "a fence that is never closed": f"s\n\n```\ncode\n{CLAUDE}\nand more\n",
     "the subject says it": "AI-assisted: keep the keys\n",
+    "in a block of which git reads nothing": "s\n\n(cherry picked from commit 1)\nAssisted By: Claude Opus 4.6\n",
+    "in a block that goes on behind a divider": (
+        "s\n\nKey: v\n(cherry picked from commit 1)\n--- \nAssisted By: Claude Opus 4.6\n"
+    ),
+    "a key that says so": "s\n\nAI-Generated-By: Claude\n\nmore\n",
+    "a key that tells which": "s\n\nAgent-Id: claude-code\n\nmore\n",
+    "a key that begins with an agent's name": "s\n\nClaude-Session: https://claude.ai/x\n\nmore\n",
 }
 
 
@@ -369,6 +377,28 @@ def test_cherry_picks_keep_their_trailers() -> None:
     assert told(of_message(picked)) == ("ai", "claude-code", "trailer")
 
 
+def test_who_is_author_and_committer_says_it_once() -> None:
+    assert [one.kind for one in of_author("Claude", "noreply@anthropic.com").signals] == ["author"]
+
+
+def test_what_a_general_key_says() -> None:
+    assert told(of_message("s\n\nClaude-Assisted-By: with care\n"))[1] == "claude-code"
+    assert told(of_message("s\n\nX-LLM-Assisted: yes\n")) == ("mixed", "", "trailer")
+    assert told(of_message("s\n\nX-LLM-Generated: yes\n")) == ("ai", "", "trailer")
+
+
+@pytest.mark.parametrize("key", ["Reported-by", "Fixes", "Component"])
+def test_a_key_that_says_nothing_of_agents_names_none(key: str) -> None:
+    assert of_message(f"made\n\n{key}: Claude Code\n").signals == ()
+
+
+@pytest.mark.parametrize(("length", "author_class"), [(LONGEST_KEY, "ai"), (LONGEST_KEY + 1, "human")])
+def test_a_key_longer_than_any_names_nobody(length: int, author_class: str) -> None:
+    key = "ai-generated".rjust(length - 1, "x").replace("xai", "x-ai")
+    assert len(key) == length
+    assert of_message(f"s\n\n{key}: yes\n").author_class == author_class
+
+
 def test_a_divider_hides_nothing() -> None:
     """``git log`` reads the trailers below a divider, ``interpret-trailers`` those above: both count."""
     below = f"s\n\nBody\n---\nmore\n\n{CLAUDE}\n"
@@ -414,6 +444,14 @@ def test_free_text_is_reported_and_governs_only_where_asked(message: str, agent:
 )
 def test_other_tools_are_no_free_text(message: str) -> None:
     assert of_message(message).signals == ()
+
+
+def test_free_text_adds_nothing_to_what_is_known() -> None:
+    named = f"s\n\nGenerated with Codex\n\n{CLAUDE}\n"
+    for message, author_class in ((named, "ai"), ("s\n", "human"), ("s\n\nAI-Assisted: yes\n", "mixed")):
+        found = of_message(message)
+        assert found.author_class == author_class
+        assert of_message(message, free_text_governs=True) == found
 
 
 def test_free_text_beside_an_unreadable_author() -> None:

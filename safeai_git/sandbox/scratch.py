@@ -19,7 +19,7 @@ from pathlib import Path
 
 from safeai_git.core.errors import StorageError
 
-if sys.platform != "win32":
+if sys.platform == "linux":
     import fcntl
 
 _NAME = re.compile(r"safeai-[a-z0-9_]{8}")
@@ -106,7 +106,7 @@ def _hold(folder: Path) -> int | None:
 
     Also where folders cannot be locked: then nothing in that place is ever taken for left behind.
     """
-    if sys.platform == "win32":
+    if sys.platform != "linux":
         return None
     try:
         handle = os.open(folder, _flags())
@@ -122,7 +122,7 @@ def _hold(folder: Path) -> int | None:
 
 def _remove_left(place: Path) -> None:
     """Remove this user's folders in a place that nobody holds any more: whoever made them was killed."""
-    if sys.platform == "win32":
+    if sys.platform != "linux":
         return
     names: list[str] = []
     with suppress(OSError):
