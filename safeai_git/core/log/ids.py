@@ -24,7 +24,7 @@ class Ids:
     """
 
     def __init__(self, salt: bytes = b"") -> None:
-        self._salt = salt
+        self._begun = blake2b(digest_size=8, key=salt)
         self._slots = [array("Q", bytes(8 * _FIRST_SLOTS)) for _ in range(SHARDS)]
         self._used = [0] * SHARDS
 
@@ -37,7 +37,9 @@ class Ids:
 
     def place_of(self, key: bytes) -> int:
         """`place`, for an id as it stands in its entry."""
-        return int.from_bytes(blake2b(key, digest_size=8, key=self._salt).digest(), "little")
+        begun = self._begun.copy()  # the salt is taken in once
+        begun.update(key)
+        return int.from_bytes(begun.digest(), "little")
 
     def add(self, key: str, index: int) -> None:
         """Note that the entry `index` has an id.
