@@ -51,15 +51,18 @@ def read_policy(data: bytes, source: str, memory: Path | None = None) -> Policy:
     digest = hashlib.sha256(data).hexdigest()
     place = None if memory is None else memory / f"{digest}-{__version__}.json"
     if place is not None and _is_ours(place):
-        with suppress(PolicyError):
-            return Policy.from_data(read_json(place), {}, source, digest)
+        # The name again, inside: whoever may rename in the folder makes no policy another one's.
+        match read_json(place):
+            case {"sha256": known, "says": said} if known == digest:
+                with suppress(PolicyError):
+                    return Policy.from_data(said, {}, source, digest)
     # Loaded only here: YAML takes longer than judging an edit.
     reader = importlib.import_module("safeai_git.policyfile")
     document = reader.parse(data, source)
     policy = Policy.from_data(document.data, document.positions, source, digest, document.faults)
     if place is not None:
         with suppress(StorageError):
-            write_atomically(place, json.dumps(document.data).encode())
+            write_atomically(place, json.dumps({"sha256": digest, "says": document.data}).encode())
     return policy
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -81,12 +82,22 @@ def test_what_is_remembered_wrongly_is_read_anew(tmp_path: Path, kept: str) -> N
     first = read_policy(text, "here", tmp_path)
     (place,) = tmp_path.iterdir()
     assert read_policy(text, "here", tmp_path) == first
-    place.write_text(kept)
-    assert read_policy(text, "here", tmp_path) == first
-    assert json.loads(place.read_text()) == {"allow_paths": ["src/"], "max_edits": 7}
-    place.write_text('{"allow_paths": ["everything/"]}')
+    digest = hashlib.sha256(text).hexdigest()
+    for written in (kept, f'{{"sha256": "{digest}", "says": {kept or "0"}}}'):
+        place.write_text(written)
+        assert read_policy(text, "here", tmp_path) == first
+        said = {"sha256": digest, "says": {"allow_paths": ["src/"], "max_edits": 7}}
+        assert json.loads(place.read_text()) == said
+    place.write_text(json.dumps({"sha256": digest, "says": {"allow_paths": ["everything/"]}}))
+    assert read_policy(text, "here", tmp_path) != first
     place.chmod(0o666)  # somebody else could have written it
     assert read_policy(text, "here", tmp_path) == first
+    place.unlink()
+    other = b"allow_paths: [everything/]\n"
+    loose = read_policy(other, "here", tmp_path)
+    (moved,) = tmp_path.iterdir()
+    moved.rename(place)  # somebody else owns the folder
+    assert read_policy(text, "here", tmp_path) == first != loose
     place.unlink()
     place.symlink_to(tmp_path / "elsewhere")
     assert read_policy(text, "here", tmp_path) == first
