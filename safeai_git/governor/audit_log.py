@@ -217,8 +217,8 @@ class AuditLog:
         # Never the main thread: a signal's handler may raise in it anywhere, also between a write and its sync.
         if threading.current_thread() is threading.main_thread() or not self._turn.acquire(blocking=False):
             return self.submit((draft,)).wait(seconds)[0]
-        ticket = Ticket((draft,), None)
         try:
+            ticket = Ticket((draft,), None)
             with self._changed:
                 self._enqueue(ticket)
                 taken = self._taken()
