@@ -11,18 +11,21 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from types import FrameType
 from typing import TextIO
 
 from safeai_git import plain
-from safeai_git.core.errors import SafeAIError, WrongUse
+from safeai_git.core.errors import DeadlinePassed, SafeAIError, WrongUse
 from safeai_git.report.style import for_terminal
 
 _WAITED_FOR = (["hook", "run", "pre-commit"], ["hook", "run", "commit-msg"])
 """They keep nothing open when they end."""
+
+AGENT_SECONDS = 25.0
+"""What an agent's hook may take: one that the agent itself gives up on (after 30 or 60 seconds) refuses nothing."""
 
 ALLOWED, REFUSED, WRONG_USE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -139,6 +142,28 @@ def main() -> None:
     finish(action or (lambda: _run(arguments)), at_once=bool(waited_for))
 
 
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """End what is done here with `DeadlinePassed` once it took too long, whatever it waits for; where there are alarms."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def late(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+        raise DeadlinePassed(
+            f"no decision within {seconds:g} seconds", hint="'safeai-git doctor' says whether git works here"
+        )
+
+    signal.signal(signal.SIGALRM, late)
+    signal.setitimer(
+        signal.ITIMER_REAL, seconds, 1
+    )  # again, in case that somebody takes the first for a refusal
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def _agent_hook(arguments: list[str]) -> int:
     """An agent's own hook. Of all codes only 2 stops the agent, so whatever goes wrong has to end with 2."""
     why = ""
@@ -146,7 +171,8 @@ def _agent_hook(arguments: list[str]) -> int:
     def asked() -> int:
         nonlocal why
         try:
-            return judged()
+            with _within(AGENT_SECONDS):
+                return judged()
         except SafeAIError as error:
             why = f": {error.message}" + (f" ({error.hint})" if error.hint else "")
             raise

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +227,47 @@ def test_settings_behind_a_symlink_are_refused(tmp_path: Path, link: str) -> Non
     with pytest.raises(StorageError, match="symlink"):
         install(Session(home, {"HOME": str(home)}), "claude-code", user=True)
     assert not list(aim.iterdir())
+
+
+IN_A_MOMENT = """\
+import sys
+from safeai_git import __main__
+__main__.AGENT_SECONDS = 0.5
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize(("agent", "code"), [("claude-code", 2), ("copilot-cli", 0)])
+def test_B14_what_hangs_is_refused_before_the_agent_gives_up_on_it(
+    governed: Repo, agent: str, code: int
+) -> None:
+    """A pipe in the place of an object holds git for ever."""
+    tree = governed.git("rev-parse", "HEAD^{tree}")
+    place = governed.path / ".git/objects" / tree[:2] / tree[2:]
+    place.unlink()
+    os.mkfifo(place)
+    path = str(governed.path / "src/a.py")
+    call = {
+        "claude-code": {
+            "hook_event_name": "PreToolUse",
+            "cwd": str(governed.path),
+            "tool_name": "Write",
+            "tool_input": {"file_path": path, "content": "x"},
+        },
+        "copilot-cli": {
+            "cwd": str(governed.path),
+            "toolName": "create",
+            "toolArgs": {"path": path, "file_text": "x"},
+        },
+    }[agent]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_MOMENT, "agent", "hook", agent],
+        input=json.dumps(call),
+        cwd=governed.path,
+        env=governed.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, "no decision within 0.5 seconds" in done.stderr) == (code, True), done.stderr
+    assert ('"permissionDecision": "deny"' in done.stdout) is (agent == "copilot-cli")

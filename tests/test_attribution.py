@@ -377,6 +377,15 @@ def test_cherry_picks_keep_their_trailers() -> None:
     assert told(of_message(picked)) == ("ai", "claude-code", "trailer")
 
 
+def test_whoever_commits_is_told_beside_the_message() -> None:
+    for committer, alone in ((None, True), (PERSON, True), (("x", "x@example.com"), False)):
+        found = attribute(Metadata(PERSON, committer, "s\n"), catalogue()).message
+        assert found is not None
+        assert found.committed_by_author is alone
+    assert attribute(Metadata(PERSON, PERSON), catalogue()).message is None
+    assert attribute(Metadata(PERSON, PERSON, committed=True), catalogue()).message is not None
+
+
 def test_who_is_author_and_committer_says_it_once() -> None:
     assert [one.kind for one in of_author("Claude", "noreply@anthropic.com").signals] == ["author"]
 

@@ -110,8 +110,6 @@ class CatFileStore:
 
     def _unreadable(self, name: str) -> ObjectCorrupt:
         """Git is ended, too: nobody knows which question what it says next would answer."""
-        if self._process is not None:
-            self._process.kill()
         self.close()
         return ObjectCorrupt(f"object {name} cannot be read", hint="run 'git fsck --full'")
 
@@ -168,6 +166,7 @@ class CatFileStore:
     def close(self) -> None:
         """See `ObjectStore.close`."""
         if self._process is not None:
+            self._process.kill()  # it may hang, and has nothing left to do
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:
                     pipe.close()
