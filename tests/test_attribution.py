@@ -320,7 +320,7 @@ OUTSIDE = {
     ),
     "a key that says so": "s\n\nAI-Generated-By: Claude\n\nmore\n",
     "a key that tells which": "s\n\nAgent-Id: claude-code\n\nmore\n",
-    "a key that begins with an agent's name": "s\n\nClaude-Session: https://claude.ai/x\n\nmore\n",
+    "a key that begins with an agent's name": "s\n\nCodex-Transcript: 123\n\nmore\n",
 }
 
 
