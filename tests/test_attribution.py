@@ -318,7 +318,7 @@ OUTSIDE = {
     "in a block that goes on behind a divider": (
         "s\n\nKey: v\n(cherry picked from commit 1)\n--- \nAssisted By: Claude Opus 4.6\n"
     ),
-    "a key that says so": "s\n\nAI-Generated-By: Claude\n\nmore\n",
+    "a key that says so": "s\n\nX-LLM-Contribution: Claude\n\nmore\n",
     "a key that tells which": "s\n\nAgent-Id: claude-code\n\nmore\n",
     "a key that begins with an agent's name": "s\n\nCodex-Transcript: 123\n\nmore\n",
 }
