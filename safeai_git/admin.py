@@ -51,7 +51,7 @@ def root() -> None:
 
 @keys_app.command("generate")
 def keys_generate(
-    data_directory: DATA_DIRECTORY = Path(),
+    data_directory: DATA_DIRECTORY,
     key_id: Annotated[
         str, typer.Option("--key-id", metavar="NAME", help="The key's name in file names.")
     ] = "default",
