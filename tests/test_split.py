@@ -111,6 +111,8 @@ def test_what_is_allowed_and_what_is_refused_whole(governed: Repo) -> None:
     governed.git("rm", "-q", "--cached", "src/b.py")
     governed.write("other/b.py", "b = 1\n")
     governed.git("add", "other")
+    (governed.path / "out").mkdir()
+    (governed.path / "out/0001-allowed.patch").write_text("of another day")
     done = governed.safeai("split", "--agent", "codex", "--output", str(governed.path / "out"))
     assert done.code == 1
     assert not (governed.path / "out/0001-allowed.patch").exists()

@@ -65,6 +65,8 @@ def split_change(session: Session, request: Request) -> int:
         for name, mail, is_wanted in zip(NAMES, mails, wanted, strict=True):
             if is_wanted:
                 _write(request.output, name, mail)
+            else:
+                _remove(request.output / name)
     if session.output_format == "text":
         _say(session, found, request)
     else:
@@ -135,6 +137,17 @@ def _write(folder: Path, name: str, mail: bytes) -> None:
             f"{folder} cannot be made: {error.strerror}", hint="name another folder"
         ) from error
     write_atomically(folder / name, mail, mode=0o644)
+
+
+def _remove(older: Path) -> None:
+    """What an earlier split left under a name would be taken for a part of this one."""
+    try:
+        older.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{older} is of an earlier split, and cannot be removed: {error.strerror}",
+            hint="name another folder",
+        ) from error
 
 
 def _say(session: Session, found: Split, request: Request) -> None:
