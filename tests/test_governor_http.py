@@ -389,6 +389,8 @@ def test_B89_bodies_that_are_too_large_are_not_read(governor: Governor) -> None:
         b"POST /v1/verdicts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
         b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 200_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
+        b"GET /?" + b"a" * 65_536 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
 def test_B89_what_is_no_request_harms_nobody(governor: Governor, data: bytes) -> None:

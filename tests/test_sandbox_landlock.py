@@ -287,3 +287,34 @@ def test_the_launcher_is_told_nothing_on_its_command_line(job: Job) -> None:
 )
 def test_a_limit_that_only_the_check_saw_is_named(code: int | None, output: bytes, met: str) -> None:
     assert limit_met(code, output) == met
+
+
+COMETS = """
+import ctypes, os, time
+from safeai_git.sandbox import confine
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+for _ in range(5):
+    told, tell = os.pipe()
+    for _ in range(4):
+        if os.fork() == 0:
+            os.setsid()
+            os.write(tell, b".")
+            while True:
+                if os.fork():
+                    os._exit(0)
+    for _ in range(4):
+        os.read(told, 1)
+    confine._end_all()
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        print("none is left")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
+def test_daemons_that_end_as_they_make_the_next_are_ended() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMETS], cwd=PROJECT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split("\n") == ["none is left"] * 5 + [""], done.stderr

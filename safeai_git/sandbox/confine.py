@@ -124,6 +124,10 @@ def _descendants() -> list[int]:
     return found
 
 
+_PAUSE = 0.001
+"""Seconds between two looks for what is left."""
+
+
 def _end_all() -> None:
     """End whatever descends from this process. First all are stopped, so that none can make another meanwhile."""
     while True:
@@ -136,13 +140,16 @@ def _end_all() -> None:
         for pid in stopped:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+        # Only for those: one that was missed, since it ended as it made the next, goes on doing so for ever.
+        for pid in stopped:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
         try:
-            while os.waitpid(-1, 0 if stopped else os.WNOHANG)[0]:
+            while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        except (
-            ChildProcessError
-        ):  # orphans come to this process, so without children there are no descendants
-            return
+        except ChildProcessError:
+            return  # orphans come to this process, so without children there are no descendants
+        select.select([], [], [], _PAUSE)
 
 
 def _watch(child: int, leash: int, wake: int) -> int:

@@ -40,13 +40,18 @@ _BUSY = (
 log = structlog.get_logger("safeai.server")
 
 
+LARGEST_HEAD = 64 * 1024
+"""Bytes of a request's target and header fields. The parser bounds only what comes to it in several pieces."""
+
+
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a clock before each request and a bound on connections."""
+    """uvicorn's protocol, with a clock before each request and bounds on its head and on connections."""
 
     most_connections = 4_096
     head_seconds = 10.0
     _clock: asyncio.TimerHandle | None = None
     _certificate: bytes | None = None
+    _head = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection is there."""
@@ -70,10 +75,26 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first bytes of a request are there."""
         super().on_message_begin()
+        self._head = 0
         if self._certificate is not None:
             self.scope["safeai.certificate"] = self._certificate  # type: ignore[typeddict-unknown-key]
         if self._clock is None:
             self._wind()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the target is there."""
+        self._count(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field is there."""
+        self._count(name, value)
+        super().on_header(name, value)
+
+    def _count(self, *pieces: bytes) -> None:
+        self._head += sum(map(len, pieces))
+        if self._head > LARGEST_HEAD:  # uvicorn answers 400 and closes
+            raise ValueError("the head of the request is too large")
 
     def on_headers_complete(self) -> None:
         """The head is there; the application's own clock takes over."""
