@@ -396,7 +396,7 @@ def test_B89_bodies_that_are_too_large_are_not_read(governor: Governor) -> None:
 def test_B89_what_is_no_request_harms_nobody(governor: Governor, data: bytes) -> None:
     try:
         answer = raw(governor, data)
-    except ConnectionError:
+    except OSError:  # it was closed before all of it was sent
         answer = b""
     assert not answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 201", b"HTTP/1.1 500"))
     assert governor.ask("GET", "/livez", token=None).status == 200
