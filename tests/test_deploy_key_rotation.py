@@ -56,8 +56,8 @@ def test_a_governor_goes_on_with_another_key(tmp_path: Path, environment: dict[s
             )  # fmt: skip
             return done.stderr.decode()
 
-        commit(1, old)
-        assert (waiting(repo), len(logged(governor))) == (0, 1)
+        said = commit(1, old)
+        assert (waiting(repo), len(logged(governor))) == (0, 1), said
         assert governor.stop() == 0
     subprocess.run(
         [*SAFEAI, "keys", "generate", "--key-id", "next"],
@@ -81,10 +81,10 @@ def test_a_governor_goes_on_with_another_key(tmp_path: Path, environment: dict[s
         (line,) = [one for one in governor.lines if one.get("event") == "serving"][-1:]
         new = line["verifier"]
         assert new == told != old
-        commit(2, f"{old} {new}")
-        assert (waiting(repo), len(logged(governor))) == (0, 2)
-        commit(3, new)  # what it remembers is signed with the new one by now
-        assert (waiting(repo), len(logged(governor))) == (0, 3)
+        said = commit(2, f"{old} {new}")
+        assert (waiting(repo), len(logged(governor))) == (0, 2), said
+        said = commit(3, new)  # what it remembers is signed with the new one by now
+        assert (waiting(repo), len(logged(governor))) == (0, 3), said
         assert "kill-switch" in commit(4, old)  # its lease is signed with the new one
         former = parse_openssh((tmp_path / "g/keys/ed25519.default.pub").read_bytes().strip())[0]
         revocation = {"action": "revoke", "key": former.key_id, "reason": "exchanged"}
@@ -94,8 +94,8 @@ def test_a_governor_goes_on_with_another_key(tmp_path: Path, environment: dict[s
     found = doctor(environ, now=time.time())
     assert exit_code(found) == 0, found
     with governor:
-        commit(5, new)
-        assert (waiting(repo), len(logged(governor))) == (0, 4)
+        said = commit(5, new)
+        assert (waiting(repo), len(logged(governor))) == (0, 4), said
         assert governor.stop() == 0
     assert governor.audit().returncode == 0
     report = verify_file(tmp_path / "g/audit.log", keys=[NoteKey.parse(old), NoteKey.parse(new)])

@@ -45,7 +45,7 @@ VERDICT = verdict(1, LOG_SIGNER).format()
 
 
 def governed(
-    path: Path, environment: dict[str, str], url: str, *, unreachable: str = "spool", seconds: int = 20
+    path: Path, environment: dict[str, str], url: str, *, unreachable: str = "spool", seconds: int = 120
 ) -> Repo:
     """A repository whose policy names a Governor, with a key of its own and one commit."""
     repo = make(path, environment)
