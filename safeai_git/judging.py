@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from safeai_git.agents import catalogue
-from safeai_git.core.context import CheckEvidence, Context, KillSwitch
+from safeai_git.core.context import CheckEvidence, Context, KillSwitch, nothing_ruled_out
 from safeai_git.core.errors import DeadlinePassed
 from safeai_git.core.evaluate import Verdict, evaluate
 from safeai_git.core.finding import Decision
@@ -92,6 +92,7 @@ class Judge:
         replayer: Replays checks, or knows what an earlier job saw; without one, checks that the policy asks for count as not replayed.
         kill_switch: Its state as it is known here, or what tells it for the base's policy and an agent.
         evaluate_expression: The policy VM.
+        rules_out: Its quick look, see `Context`.
         deadline: When to give up; replays have limits of their own and do not count.
     """
 
@@ -104,6 +105,7 @@ class Judge:
         version: str,
         now: Callable[[], float],
         evaluate_expression: Callable[[str, Mapping[str, object]], bool],
+        rules_out: Callable[[str, Mapping[str, object]], bool] = nothing_ruled_out,
         kill_switch: KillSwitch | Callable[[PolicyStack, str], KillSwitch],
         replayer: Replays | None = None,
         deadline: Deadline | None = None,
@@ -114,6 +116,7 @@ class Judge:
         self._version = version
         self._now = now
         self._evaluate_expression = evaluate_expression
+        self._rules_out = rules_out
         self._replayer = replayer
         self._kill_switch = kill_switch
         self._check = deadline.check if deadline else lambda: None
@@ -142,6 +145,7 @@ class Judge:
             if isinstance(known, KillSwitch)
             else known(trust.policy, trust.policy.counted(proposal.attribution).agent),
             evaluate_expression=self._evaluate_expression,
+            rules_out=self._rules_out,
             replay_expected=False,
             branch=self._origin.branch,
         )

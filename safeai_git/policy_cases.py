@@ -17,7 +17,7 @@ from safeai_git.core.errors import PolicyError
 from safeai_git.core.evaluate import evaluate
 from safeai_git.core.policy import PolicyStack
 from safeai_git.core.proposal import Proposal
-from safeai_git.policy_vm import evaluate_expression
+from safeai_git.policy_vm import evaluate_expression, rules_out
 from safeai_git.policyfile import Document, parse
 
 _CASE = {"name", "author", "agent", "branch", "edits", "checks", "expect", "rules"}
@@ -145,7 +145,10 @@ def _case(document: Document, place: tuple[Any, ...], row: object) -> Case:
         checks[name] = CheckEvidence(name, cast("Any", result), f"the case says that it {result}")
     proposal = Proposal("staged", "", "", "", "0" * 40, edits, Attribution(author, agent, 1.0))
     context = Context(
-        evidence=checks, evaluate_expression=evaluate_expression, branch=reader.text("branch", "")
+        evidence=checks,
+        evaluate_expression=evaluate_expression,
+        rules_out=rules_out,
+        branch=reader.text("branch", ""),
     )
     rules = frozenset(str(rule) for rule in reader.rows("rules"))
     return Case(

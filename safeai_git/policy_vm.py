@@ -33,6 +33,11 @@ def evaluate_expression(when: str, facts: Mapping[str, object]) -> bool:
     return bool(_compiled(when, "edit" if "edit" in facts else "change").evaluate(facts))
 
 
+def rules_out(when: str, facts: Mapping[str, object]) -> bool:
+    """Whether an expression surely is false for every one of the facts' edits; false where that is not known."""
+    return bool(_compiled(when, "edit").is_false_throughout(facts))
+
+
 def check_expressions(policy: Policy) -> None:
     """Compile every rule of a policy.
 

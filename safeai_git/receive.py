@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from safeai_git.agents import catalogue
 from safeai_git.approvals import counted
 from safeai_git.core.attribution import Attribution
-from safeai_git.core.context import CheckEvidence, Context, KillSwitch
+from safeai_git.core.context import CheckEvidence, Context, KillSwitch, nothing_ruled_out
 from safeai_git.core.display import display
 from safeai_git.core.errors import (
     CouldNotDecide,
@@ -79,6 +79,7 @@ class Receiver:
         version: Of safeai-git, for the verdicts.
         now: Seconds since 1970.
         evaluate_expression: The policy VM.
+        rules_out: Its quick look, see `Context`.
         kill_switch: Its state as the server knows it.
         deadline: When to give up.
         on_rewrite: What a rewrite of history comes to; ``None`` for review on tags and on the branch that HEAD
@@ -93,6 +94,7 @@ class Receiver:
         version: str,
         now: Callable[[], float],
         evaluate_expression: Callable[[str, Mapping[str, object]], bool],
+        rules_out: Callable[[str, Mapping[str, object]], bool] = nothing_ruled_out,
         kill_switch: KillSwitch,
         deadline: Deadline,
         on_rewrite: Outcome | None = None,
@@ -107,6 +109,7 @@ class Receiver:
         self._version = version
         self._now = now
         self._evaluate_expression = evaluate_expression
+        self._rules_out = rules_out
         self._kill_switch = kill_switch
         self._deadline = deadline
         self._on_rewrite = on_rewrite
@@ -227,6 +230,7 @@ class Receiver:
         context = Context(
             kill_switch=self._kill_switch,
             evaluate_expression=self._evaluate_expression,
+            rules_out=self._rules_out,
             evidence=self._witnessed(proposal, trust, now) if tip and trust.policy.checks else {},
             replay_expected=tip,
             branch=origin.branch,

@@ -572,3 +572,74 @@ def test_a_missing_library_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(CouldNotDecide, match="the library that evaluates them is missing"):
         expressions._library()
+
+
+# All edits at once
+
+QUICK = (
+    "edit.binary && edit.status == 'A'",
+    "edit.path.endsWith('.sh') // && true",
+    "size(edit.path) > 5 || edit.size == 9000",
+    "10 / edit.lines_added > 100",
+    "edit.lines_added > 0 ? false : 1 / edit.lines_added > 0",
+    "edits.exists(edit, edit.size > 8000) && edit.size == 0",
+    "edits.exists(other, other.path == edit.path && other.lfs)",
+    "int(edit.path) > 4",
+    "edit.path.matches('^src/[a-z]+$')",
+    "change.edits == 4 && edit.symlink",
+    "edit.nothing || edit.binary",
+    "true) || (false",
+)  # fmt: skip
+
+
+def _asked(vm: PolicyVM, expression: Expression, given: dict[str, Any]) -> list[bool | None]:
+    answers: list[bool | None] = []
+    for one in given["edits"]:
+        try:
+            answers.append(vm.run(expression, given | {"edit": one}))
+        except CouldNotDecide:
+            answers.append(None)
+    return answers
+
+
+@given(st.sampled_from(QUICK), st.lists(st.sampled_from(EDITS), max_size=6))
+@settings(deadline=None, max_examples=300)
+def test_what_is_false_throughout_is_false_for_each(when: str, edits: list[Edit]) -> None:
+    try:
+        expression = compile_rule(when)
+    except PolicyError:
+        return
+    given, vm = facts(edits=tuple(edits)), PolicyVM()
+    answers = _asked(vm, expression, given)  # first, so that the VM remembers another edit
+    program = expression._throughout
+    assert program is not None
+    quick = vm.is_false_throughout(expression, program, given)
+    assert quick == all(one is False for one in answers), (when, answers)
+    assert quick == expression.is_false_throughout(given)
+
+
+def test_an_answer_that_is_no_truth_is_not_false_throughout() -> None:
+    """No rule is compiled that has one where it is tried; what depends on the facts is met only here."""
+    for when in ("0", "''", "null", "[]", "0.0", "0u", "edit.size > 100 ? 0 : 0", "edit"):
+        program = expressions._throughout(when)
+        assert program is not None
+        assert not PolicyVM().is_false_throughout(compile_rule("false"), program, facts()), when
+    assert expressions._throughout("edits.all(") is None
+    assert not Expression("false", Cost(1, 1, 0), expressions._program("false")).is_false_throughout(facts())
+
+
+def test_a_quick_look_is_charged_like_the_slow_one() -> None:
+    rule, given = compile_rule("edit.size < 0"), facts()
+    assert rule._throughout is not None
+    each = expressions.CALL_STEPS + rule.cost.steps(len(EDITS))
+    vm = PolicyVM(budget=each * len(EDITS) * 2 - 1)
+    assert vm.is_false_throughout(rule, rule._throughout, given)
+    assert not vm.is_false_throughout(rule, rule._throughout, given), "the budget would not last"
+    assert _asked(vm, rule, given) == [False] * 3 + [None]
+
+
+def test_many_edits_are_asked_at_once() -> None:
+    many = tuple(Edit(b"src/%d.py" % number, "A", 0, MODE_FILE) for number in range(30_000))
+    given = facts(edits=many)
+    assert compile_rule("edit.binary && edit.path == 'x'").is_false_throughout(given)
+    assert not compile_rule("edit.path == 'src/29999.py'").is_false_throughout(given)

@@ -25,7 +25,7 @@ from safeai_git.git.repository import Repository, discover
 from safeai_git.judging import Deadline, Judge, Replays
 from safeai_git.organisation_places import organisation_places
 from safeai_git.policy_memory import memory_folder
-from safeai_git.policy_vm import evaluate_expression
+from safeai_git.policy_vm import evaluate_expression, rules_out
 from safeai_git.report.style import Style, for_terminal
 from safeai_git.trust import TrustReader
 
@@ -107,6 +107,7 @@ class QuickSession:
             version=__version__,
             now=time.time,
             evaluate_expression=evaluate_expression,
+            rules_out=rules_out,
             replayer=replayer,
             kill_switch=self.kill_switch,
             deadline=Deadline(deadline_seconds) if deadline_seconds else None,

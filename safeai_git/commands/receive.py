@@ -15,7 +15,7 @@ from safeai_git.core.display import count, display, safe_text
 from safeai_git.core.errors import CouldNotDecide, PolicyError, WrongUse
 from safeai_git.core.finding import Outcome
 from safeai_git.gate import Deadline
-from safeai_git.policy_vm import evaluate_expression
+from safeai_git.policy_vm import evaluate_expression, rules_out
 from safeai_git.receive import Answer, Receiver
 from safeai_git.ref_updates import LARGEST_INPUT, Update, parse_updates
 from safeai_git.report import text
@@ -78,6 +78,7 @@ def _receive(session: Session, updates: list[Update], seconds: int) -> int:
         version=__version__,
         now=time.time,
         evaluate_expression=evaluate_expression,
+        rules_out=rules_out,
         kill_switch=kill_switch(session.environ),
         deadline=Deadline(seconds),
         on_rewrite=_on_rewrite(rewrites),

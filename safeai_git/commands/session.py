@@ -19,7 +19,7 @@ from safeai_git.git.facts import Origin
 from safeai_git.judging import Replays
 from safeai_git.keys.port import Signer
 from safeai_git.keys.signer import is_reference, load_signer, open_signer
-from safeai_git.policy_vm import evaluate_expression
+from safeai_git.policy_vm import evaluate_expression, rules_out
 from safeai_git.report.style import Style, for_terminal
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Session(QuickSession):
             version=__version__,
             now=time.time,
             evaluate_expression=evaluate_expression,
+            rules_out=rules_out,
             replayer=replayer,
             kill_switch=self.kill_switch,
             deadline=Deadline(deadline_seconds) if deadline_seconds else None,

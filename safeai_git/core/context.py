@@ -76,6 +76,11 @@ def _no_expressions(when: str, facts: Mapping[str, Any]) -> bool:
     raise CouldNotDecide(f"no policy VM was given to evaluate {when!r} on {len(facts)} facts")
 
 
+def nothing_ruled_out(_when: str, _facts: Mapping[str, Any]) -> bool:
+    """No quick look: each edit is asked for."""
+    return False
+
+
 class Context(Struct, frozen=True):
     """Facts of the moment.
 
@@ -86,6 +91,8 @@ class Context(Struct, frozen=True):
             replayed instead.
         evaluate_expression: The policy VM: an expression's text and the facts, to true or false. Raises
             `CouldNotDecide` for anything else.
+        rules_out: A quick look before an expression is asked of each edit: true only where it is sure to be false for
+            every one of the facts' ``edits``; false tells nothing.
         branch: The branch's short name, where it is known.
     """
 
@@ -93,4 +100,5 @@ class Context(Struct, frozen=True):
     evidence: Mapping[str, CheckEvidence] = field(default_factory=dict)
     replay_expected: bool = True
     evaluate_expression: Callable[[str, Mapping[str, Any]], bool] = _no_expressions
+    rules_out: Callable[[str, Mapping[str, Any]], bool] = nothing_ruled_out
     branch: str = ""

@@ -74,6 +74,7 @@ class Expression:
     text: str
     cost: Cost
     _program: Program = field(repr=False, compare=False)
+    _throughout: Program | None = field(repr=False, compare=False, default=None)
 
     def evaluate(self, facts: Mapping[str, Any]) -> bool:
         """Ask it about facts: ``change``, ``edits`` and, for a rule that is asked of each edit, ``edit``.
@@ -84,6 +85,14 @@ class Expression:
             CouldNotDecide: It gave no answer, or not one of true and false, or would cost too much.
         """
         return _LOCAL.vm.run(self, facts)
+
+    def is_false_throughout(self, facts: Mapping[str, Any]) -> bool:
+        """Whether it is false for each of the facts' ``edits``, asked of all of them at once.
+
+        False where it is true for one, has no answer for one, or the budget would not last: whoever wants to know
+        more evaluates it for each.
+        """
+        return self._throughout is not None and _LOCAL.vm.is_false_throughout(self, self._throughout, facts)
 
 
 class PolicyVM:
@@ -116,9 +125,7 @@ class PolicyVM:
         Raises:
             CouldNotDecide: It gave no answer, or not one of true and false, or the budget is used up.
         """
-        change, edits = facts.get("change"), facts.get("edits")
-        if change is not self._change or edits is not self._edits or change is None:
-            self._load(change, edits)
+        self._take(facts)
         self._spent += CALL_STEPS + expression.cost.steps(self._weight)
         if self._spent > self._budget:
             raise CouldNotDecide(
@@ -136,6 +143,27 @@ class PolicyVM:
         if not isinstance(result, bool):
             raise CouldNotDecide(f"the expression gave {kind(result)}, not true or false")
         return result
+
+    def is_false_throughout(
+        self, expression: Expression, throughout: Program, facts: Mapping[str, Any]
+    ) -> bool:
+        """See `Expression.is_false_throughout`; charged as if it had been evaluated for each."""
+        self._take(facts)
+        steps = len(facts["edits"]) * (CALL_STEPS + expression.cost.steps(self._weight))
+        if self._spent + steps > self._budget:
+            return False
+        try:
+            if throughout.execute(self._context) is not True:
+                return False
+        except Exception:  # noqa: BLE001 - one of them has no answer, and is asked for by itself
+            return False
+        self._spent += steps
+        return True
+
+    def _take(self, facts: Mapping[str, Any]) -> None:
+        change, edits = facts.get("change"), facts.get("edits")
+        if change is not self._change or edits is not self._edits or change is None:
+            self._load(change, edits)
 
     def _load(self, change: object, edits: object) -> None:
         context = _cel.Context()
@@ -180,7 +208,19 @@ def _compiled(when: str, each: str) -> Expression:
     for written in reading.regexes:
         _try(_program(f"''.matches({written})"), "the regular expression", lenient=False)
     _try(program, "the expression", lenient=True)
-    return Expression(when, reading.cost, program)
+    return Expression(when, reading.cost, program, _throughout(when) if each == "edit" else None)
+
+
+def _throughout(when: str) -> Program | None:
+    """What is true if an expression is false, and not merely no truth, for each of ``edits``; ``None`` if it cannot be had.
+
+    One call instead of one for each edit. An answer that is neither true nor false does not equal false, and an error
+    stays one through ``all``, so both are left to the evaluation of each.
+    """
+    try:
+        return _program(f"edits.all(edit, ({when}\n) == false)")  # a comment may end the expression
+    except PolicyError:
+        return None
 
 
 def _program(text: str) -> Program:

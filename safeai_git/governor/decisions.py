@@ -37,7 +37,7 @@ from safeai_git.governor.records import ANSWER_SECONDS, NotAllowed, Records
 from safeai_git.governor.workspace import Workspace
 from safeai_git.keys.port import Signer
 from safeai_git.keys.seal import seal
-from safeai_git.policy_vm import evaluate_expression
+from safeai_git.policy_vm import evaluate_expression, rules_out
 from safeai_git.replay import Replayer
 from safeai_git.trust import Trust, TrustReader
 
@@ -227,6 +227,7 @@ class DecisionService:
             version=__version__,
             now=self._parts.records.now,
             evaluate_expression=evaluate_expression,
+            rules_out=rules_out,
             kill_switch=state,
             replayer=Replayer(repository, environ={}) if self._replay else None,
             deadline=Deadline(DEADLINE_SECONDS + (REPLAY_SECONDS if self._replay else 0)),

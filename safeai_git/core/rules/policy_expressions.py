@@ -25,6 +25,8 @@ def findings(proposal: Proposal, policy: Policy, context: Context) -> Iterator[F
         if rule.each == "change":
             yield from _ask(rule, facts, None, policy, context)
             continue
+        if context.rules_out(rule.when, facts):
+            continue
         for edit, described in zip(proposal.edits, edits, strict=True):
             yield from _ask(rule, {**facts, "edit": described}, edit.path, policy, context)
 
