@@ -29,6 +29,9 @@ TURN = 32
 _BUFFER = 1 << 20
 _LENGTH = 8
 
+_busy = False
+"""Whether there are copies already, or this is one: what is done within their work makes no further ones."""
+
 
 def in_parallel(
     do: Callable[[T], R], items: Sequence[T], number: int, stopping: threading.Event
@@ -82,9 +85,9 @@ def processes(items: int, least: int) -> int:
     """How many processes are worth their start: one for each core that this one may use, none for less than `least` items.
 
     One alone where processes cannot be multiplied: elsewhere than on Linux, and where other threads run, whose locks would
-    be held for ever in a child.
+    be held for ever in a child; nor within the work of others (`in_processes`).
     """
-    if sys.platform != "linux" or threading.active_count() > 1:
+    if sys.platform != "linux" or threading.active_count() > 1 or _busy:
         return 1
     return min(len(os.sched_getaffinity(0)), MOST_PROCESSES, max(items // least, 1))
 
@@ -101,10 +104,13 @@ def in_processes(do: Callable[[S], R], items: Sequence[S], least: int) -> Genera
         items: What is done.
         least: Items for which a process is worth its start.
     """
+    global _busy  # noqa: PLW0603 - what was forked knows it too
     number = processes(len(items), least)
     turns = [items[at : at + TURN] for at in range(0, len(items), TURN)]
     copies: dict[int, _Copy] = {}
+    first = number > 1
     try:
+        _busy = _busy or first
         with suppress(OSError):  # no more processes, or no more files: fewer copies
             for one in range(1, number):
                 copies[one] = _Copy(do, [item for turn in turns[one::number] for item in turn])
@@ -116,6 +122,7 @@ def in_processes(do: Callable[[S], R], items: Sequence[S], least: int) -> Genera
     finally:
         for copy in copies.values():
             copy.end()
+        _busy = _busy and not first
 
 
 class _Copy:

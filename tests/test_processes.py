@@ -17,14 +17,18 @@ from typing import Any
 
 import pytest
 from conftest import POLICY, Repo
+from tools_cli import make
 
 from benchmarks.verify import build
 from safeai_git import parallel
 from safeai_git.agents import catalogue
+from safeai_git.core.edit import Edit
 from safeai_git.core.message import Message
-from safeai_git.git.facts import Origin
+from safeai_git.git import content, facts, many_edits
+from safeai_git.git.facts import FactReader, Origin
 from safeai_git.git.reader import ProposalReader
 from safeai_git.git.repository import discover
+from safeai_git.git.working import MemoryStore
 from safeai_git.parallel import TURN, in_processes, processes
 from safeai_git.verify import LEAST_OF_A_PROCESS
 
@@ -184,6 +188,99 @@ def test_processes_are_worth_their_start(monkeypatch: pytest.MonkeyPatch) -> Non
     assert processes(1_000, 10) == 1  # a copy would hold that thread's locks for ever
     ended.set()
     other.join()
+
+
+@pytest.fixture
+def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+
+
+@pytest.mark.usefixtures("three_cores")
+def test_copies_make_no_copies() -> None:
+    def do(_: int) -> tuple[int, set[int]]:
+        return HERE(), set(in_processes(lambda _: HERE(), MANY, 1))
+
+    found = list(in_processes(do, MANY, 1))
+    assert len({process for process, _ in found}) == 3
+    assert all(within == {process} for process, within in found)
+    assert len(set(in_processes(lambda _: HERE(), MANY, 1))) == 3, "afterwards there are copies again"
+
+
+# The edits of a large change
+
+
+@pytest.mark.usefixtures("three_cores")
+def test_a_large_change_is_the_same_whoever_reads_it(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = make(tmp_path / "repository", environment)
+    number = 300
+    files: dict[str, str | bytes] = {f"src/f{at}.py": f"x = {at}\n" * at for at in range(number)}
+    repo.commit("before", files)
+    for at in range(number):
+        repo.write(f"src/f{at}.py", f"y = {at}\n" + f"x = {at}\n" * (at // 2))
+    repo.write("src/f3.py", b"\0binary")
+    repo.write(
+        "src/f40.py", "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 5\n"
+    )
+    repo.write("src/large.bin", b"z" * 20_000)
+    (repo.path / "src/f77.py").unlink()
+    (repo.path / "src/f78.py").unlink()
+    (repo.path / "src/f78.py").symlink_to("../../outside")
+    repo.git("add", "-A")
+
+    def staged(many: int) -> tuple[Edit, ...]:
+        monkeypatch.setattr(facts, "MANY", many)
+        repository = discover(repo.path, environment)
+        repository.brief = True
+        try:
+            return FactReader(repository, catalogue(), Origin()).staged().edits
+        finally:
+            repository.close()
+
+    def without_copies(*_: object) -> int:
+        raise AssertionError("no copies for so few")
+
+    forks: list[int] = []
+    fork = os.fork
+
+    def counted() -> int:
+        forks.append(1)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", counted)
+    monkeypatch.setattr(many_edits, "LEAST_OF_A_PROCESS", 50)
+    monkeypatch.setattr(content, "LARGEST_READ", 10_000)
+    for most in (content.MOST_READ, 300_000, 20_000, 0):
+        monkeypatch.setattr(content, "MOST_READ", most)
+        with monkeypatch.context() as alone:
+            alone.setattr(parallel, "processes", without_copies)
+            expected = staged(10_000)
+        forks.clear()
+        found = staged(100)
+        assert found == expected
+        assert len(forks) == 2, "two copies, and this one"
+        unread = [one.path for one in found if "beyond the first" in one.unread]
+        assert bool(unread) == (most < 400_000)
+    (large,) = (one for one in found if one.path == b"src/large.bin")
+    assert "larger than 10000 bytes" in large.unread
+
+
+@pytest.mark.usefixtures("three_cores")
+def test_one_git_is_not_shared_by_copies(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "MANY", 1)
+    repo = make(tmp_path / "repository", environment, "--object-format=sha256")
+    repo.commit("before", {"a.py": "a\n"})
+    repo.write("a.py", "b\n")
+    repo.git("add", "-A")
+    repository = discover(repo.path, environment)
+    with contextlib.closing(repository):
+        assert not repository.store.serves_many()
+        assert [one.path for one in FactReader(repository, catalogue(), Origin()).staged().edits] == [b"a.py"]
+        assert not MemoryStore(repository.store).serves_many()
 
 
 # A verification in as many processes as there are cores, against one in a single process

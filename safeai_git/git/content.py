@@ -145,15 +145,11 @@ class EditReader:
         self._check()
         old, new = change.old or Side(0, ""), change.new or Side(0, "")
         old_size, new_size = self._size(old), self._size(new)
-        why = f"larger than {LARGEST_READ} bytes" if max(old_size, new_size) > LARGEST_READ else ""
-        if not why:
-            self._left -= old_size + new_size
-            why = "" if self._left >= 0 else f"beyond the first {MOST_READ} bytes of the change"
-        if why:
-            return Edit(
-                **_common(change.path, old, new, old_size, new_size),
-                unread=f"{why}, so its content was not read",
-            )
+        if max(old_size, new_size) > LARGEST_READ:
+            return _unread(change, old_size, new_size, f"larger than {LARGEST_READ} bytes")
+        self._left -= old_size + new_size
+        if self._left < 0:
+            return self.beyond(change, old_size, new_size)
         before = self._content(old)
         after = before if old.id == new.id else self._content(new)
         values = _common(change.path, old, new, old_size, new_size)
@@ -172,6 +168,10 @@ class EditReader:
             values |= zip(names, line_counts(before, after), strict=True)
         return Edit(**values)
 
+    def beyond(self, change: Change, old_size: int, new_size: int) -> Edit:
+        """The edit that a change is beyond `MOST_READ`."""
+        return _unread(change, old_size, new_size, f"beyond the first {MOST_READ} bytes of the change")
+
     def _size(self, side: Side) -> int:
         if not side.id or side.mode == MODE_GITLINK:
             return 0
@@ -186,6 +186,12 @@ class EditReader:
         if not side.id or side.mode == MODE_GITLINK:
             return b""
         return self._store.read(side.id)[1]
+
+
+def _unread(change: Change, old_size: int, new_size: int, why: str) -> Edit:
+    old, new = change.old or Side(0, ""), change.new or Side(0, "")
+    common = _common(change.path, old, new, old_size, new_size)
+    return Edit(**common, unread=f"{why}, so its content was not read")
 
 
 def _common(path: bytes, old: Side, new: Side, old_size: int, new_size: int) -> dict[str, Any]:

@@ -5,11 +5,13 @@ Apart from `reader`, since this is what hooks wait for: nothing here walks histo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
 from safeai_git.core.attribution import Attribution, Catalogue, Metadata, attribute
+from safeai_git.core.edit import Edit
 from safeai_git.core.policy_parts import GOVERNANCE
 from safeai_git.core.proposal import Kind, Proposal
 from safeai_git.core.wildmatch import Pattern, PatternSet
@@ -20,6 +22,9 @@ from safeai_git.git.store import read_commit
 from safeai_git.git.working import FileEdit, with_file
 
 _GOVERNANCE = PatternSet(Pattern.parse(one) for one in GOVERNANCE)
+
+MANY = 1_000
+"""Changed files from which on they are worth a process for each core."""
 
 
 class Origin(Struct, frozen=True):
@@ -115,6 +120,15 @@ class FactReader:
     def _attribute(self, metadata: Metadata) -> Attribution:
         return attribute(metadata, self._catalogue)
 
+    def _read(self, changes: Sequence[Change], tree: str) -> Iterator[Edit]:
+        if len(changes) < MANY or not self._store.serves_many():
+            return (self._edits.edit(change, tree) for change in changes)
+        # Loaded here, since hardly a commit changes so many files.
+        many: Iterator[Edit] = importlib.import_module("safeai_git.git.many_edits").edits(
+            self._edits, changes, tree
+        )
+        return many
+
     def _between(
         self,
         kind: Kind,
@@ -129,7 +143,7 @@ class FactReader:
         if not found.complete:
             found.changes = self._governance(base_tree, tree)
         self._edits.begin()
-        edits = () if found.malformations else (self._edits.edit(change, tree) for change in found.changes)
+        edits = () if found.malformations else self._read(found.changes, tree)
         return Proposal(
             kind=kind,
             base_commit=base_commit,

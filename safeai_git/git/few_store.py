@@ -60,6 +60,12 @@ class FewStore:
         """See `ObjectStore.write`."""
         return self._few.write(kind, data)
 
+    def serves_many(self) -> bool:
+        """See `ObjectStore.serves_many`."""
+        if self._many is None:
+            self._many = self._open()
+        return self._many.serves_many()
+
     def close(self) -> None:
         """See `ObjectStore.close`."""
         self._few.close()

@@ -99,6 +99,10 @@ class Libgit2Store:
                 hint="check free space and permissions of the folder",
             ) from error
 
+    def serves_many(self) -> bool:
+        """See `ObjectStore.serves_many`."""
+        return True
+
     def borrow_scratch(self) -> Path:
         """An empty folder, for nobody else to read, that is there until `close`."""
         folder = Path(tempfile.gettempdir(), f"safeai-scratch-{secrets.token_hex(16)}")

@@ -57,6 +57,9 @@ class ObjectStore(Protocol):
     def header(self, name: str) -> tuple[str, int]:
         """The type and the size in bytes, without reading the content where that can be avoided."""
 
+    def serves_many(self) -> bool:
+        """Get ready for many questions; whether copies of this process (`parallel`) may ask them too."""
+
     def write(self, kind: str, data: bytes) -> str:
         """Add an object to the repository's own store and return its name."""
 
@@ -162,6 +165,10 @@ class CatFileStore:
                 f"an object cannot be written: {done.stderr.decode('utf-8', 'replace').strip()}"
             )
         return done.stdout.decode("ascii").strip()
+
+    def serves_many(self) -> bool:
+        """See `ObjectStore.serves_many`: the copies would share one git."""
+        return False
 
     def close(self) -> None:
         """See `ObjectStore.close`."""

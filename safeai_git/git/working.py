@@ -59,6 +59,10 @@ class MemoryStore:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(zlib.compress(f"{kind} {len(data)}\0".encode("ascii") + data))
 
+    def serves_many(self) -> bool:
+        """See `ObjectStore.serves_many`."""
+        return False
+
     def close(self) -> None:
         """See `ObjectStore.close`."""
         self._below.close()
