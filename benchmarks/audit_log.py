@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import psycopg
@@ -114,70 +115,85 @@ def at_share(times: list[float], share: float) -> float:
     return sorted(times)[int(share * (len(times) - 1))] * 1000
 
 
+LENGTHS = (10_000, 100_000)
+"""Entries that a log has when it is appended to: what grew with them would hurt most where the log is worth most."""
+
+
 def appending(folder: Path, rounds: int) -> Iterator[Row]:
-    """To a file, by one and by 64."""
-    log = open_file_log(folder, log_signer(), reserve=0)
-    taken: dict[str, list[float]] = {}
-    for number in range(rounds + 1):
-        found = {
-            "bare 1": bare(folder, 1),
-            "one": asyncio.run(asyncio.to_thread(one, log, plain(f"one{number}"))),
-            "bare 64": bare(folder, CLIENTS),
-            "many": many(log, plain(f"many{number}")),
-        }
-        for name, (rate, times) in found.items() if number else ():
-            taken.setdefault(name, []).append(rate)
-            for share in (0.5, 0.99):
-                taken.setdefault(f"{name} {share}", []).append(at_share(times, share))
-    log.close()
-    yield Row(
-        "log append, 64 submitters",
-        "log append, unsigned, 64 submitters",
-        "64-record write and fdatasync",
-        taken["many"],
-        taken["bare 64"],
-        Goal(0.55, at_most=False),
-        "/s",
-    )
-    for share, bound in ((0.5, 1.5), (0.99, 2.0)):
+    """To a file, by one and by 64, where the log is short and where it is long."""
+    for length in LENGTHS:
+        place = folder / f"log{length}"
+        log = open_file_log(place, _filled(place, length), reserve=0)
+        taken: dict[str, list[float]] = {}
+        for number in range(rounds + 1):
+            found = {
+                "bare 1": bare(place, 1),
+                "one": asyncio.run(asyncio.to_thread(one, log, plain(f"one{number}"))),
+                "bare 64": bare(place, CLIENTS),
+                "many": many(log, plain(f"many{number}")),
+            }
+            for name, (rate, times) in found.items() if number else ():
+                taken.setdefault(name, []).append(rate)
+                for share in (0.5, 0.99):
+                    taken.setdefault(f"{name} {share}", []).append(at_share(times, share))
+        log.close()
+        after = f"after {length:,} entries"
         yield Row(
-            f"log append, one submitter, {share}",
-            f"log append, one submitter, p{share * 100:.0f}",
-            "single-record write and fdatasync",
-            taken[f"one {share}"],
-            taken[f"bare 1 {share}"],
-            Goal(bound),
-            "ms",
+            "log append, 64 submitters",
+            f"log append, unsigned, 64 submitters, {after}",
+            "64-record write and fdatasync",
+            taken["many"],
+            taken["bare 64"],
+            Goal(0.55, at_most=False),
+            "/s",
+            length,
+            "flat",
         )
+        for share, bound in ((0.5, 1.5), (0.99, 2.0)):
+            yield Row(
+                f"log append, one submitter, {share}",
+                f"log append, one submitter, p{share * 100:.0f}, {after}",
+                "single-record write and fdatasync",
+                taken[f"one {share}"],
+                taken[f"bare 1 {share}"],
+                Goal(bound),
+                "ms",
+                length,
+                "flat",
+            )
 
 
 def signing(folder: Path, rounds: int) -> Iterator[Row]:
-    """Verdicts that are signed as they are submitted."""
+    """Verdicts that are signed as they are submitted, where the log is short and where it is long."""
     signer = Ed25519Signer.of(Ed25519PrivateKey.generate())
     payload = statement(1)
-    log = open_file_log(folder, log_signer(), reserve=0)
-    ours: list[float] = []
-    theirs: list[float] = []
-    late: list[float] = []
-    for number in range(rounds + 1):
+    for length in LENGTHS:
+        place = folder / f"signing{length}"
+        log = open_file_log(place, _filled(place, length), reserve=0)
+        ours: list[float] = []
+        theirs: list[float] = []
+        late: list[float] = []
+        for number in range(rounds + 1):
 
-        def made(client: int, at: int, round_: int = number) -> Draft:
-            return Draft.of_envelope("verdict", f"{round_}-{client}-{at}", seal(payload, [signer]))
+            def made(client: int, at: int, round_: int = number) -> Draft:
+                return Draft.of_envelope("verdict", f"{round_}-{client}-{at}", seal(payload, [signer]))
 
-        count, end = 0, time.perf_counter() + SPAN
-        while time.perf_counter() < end:
-            for _ in range(100):
-                signer.sign(payload)
-            count += 100
-        rate, times = many(log, made, ready=0)
-        if number:
-            ours.append(rate)
-            theirs.append(count / SPAN)
-            late.append(at_share(times, 0.99))
-    log.close()
-    what = "signed verdicts in process, 64 submitters"
-    yield Row("signed verdicts", what, "bare Ed25519 signing", ours, theirs, Goal(0.75, at_most=False), "/s")
-    yield Row("signed verdicts, p99", f"{what}, p99", "", late, goal=Goal(5.0, "value"), unit="ms")
+            count, end = 0, time.perf_counter() + SPAN
+            while time.perf_counter() < end:
+                for _ in range(100):
+                    signer.sign(payload)
+                count += 100
+            rate, times = many(log, made, ready=0)
+            if number:
+                ours.append(rate)
+                theirs.append(count / SPAN)
+                late.append(at_share(times, 0.99))
+        log.close()
+        what = f"signed verdicts in process, 64 submitters, after {length:,} entries"
+        bare_rate, goal = "bare Ed25519 signing", Goal(0.75, at_most=False)
+        yield Row("signed verdicts", what, bare_rate, ours, theirs, goal, "/s", length, "flat")
+        slowest = Goal(5.0, "value")
+        yield Row("signed verdicts, p99", f"{what}, p99", "", late, [], slowest, "ms", length, "flat")
 
 
 def _bare_inserts(url: str) -> float:
@@ -194,6 +210,15 @@ def _bare_inserts(url: str) -> float:
     return count / SPAN
 
 
+def _fill(url: str, first: int, end: int) -> None:
+    """Append entries from one number up to another."""
+    log = start_log(PostgresStore(url, ORIGIN), log_signer())
+    made = plain("filling")
+    for at in range(first, end, 1_000):
+        log.submit([made(0, number) for number in range(at, min(at + 1_000, end))]).wait()
+    log.close()
+
+
 def _replica(url: str, label: str) -> float:
     """Rate of one replica with 64 submitters, in a process of its own."""
     log = start_log(PostgresStore(url, ORIGIN), log_signer())
@@ -203,7 +228,7 @@ def _replica(url: str, label: str) -> float:
 
 
 def postgres(folder: Path, rounds: int) -> Iterator[Row]:
-    """To PostgreSQL, by one replica and by four."""
+    """To PostgreSQL, by one replica and by four, where the log is short and where it is long."""
     programs = binaries()
     if programs is None:
         print("PostgreSQL is not installed: its rows are left out", file=sys.stderr)
@@ -211,36 +236,47 @@ def postgres(folder: Path, rounds: int) -> Iterator[Row]:
     cluster = Cluster(folder, programs)
     try:
         upgrade(cluster.url)
-        taken: dict[str, list[float]] = {"bare": [], "one": [], "four": []}
         with multiprocessing.get_context("spawn").Pool(4) as pool:
-            for number in range(rounds + 1):
-                inserts = _bare_inserts(cluster.url)
-                rates = [
-                    pool.starmap(_replica, [(cluster.url, f"{count}-{number}-{at}") for at in range(count)])
-                    for count in (1, 4)
-                ]
-                if number:
-                    for name, rate in zip(taken, (inserts, *map(sum, rates)), strict=True):
-                        taken[name].append(rate)
+            for before, length in zip((0, *LENGTHS), LENGTHS, strict=False):
+                pool.apply(_fill, (cluster.url, before, length))
+                yield from _replicas(pool, cluster.url, length, rounds)
     finally:
         cluster.stop()
+
+
+def _replicas(pool: Pool, url: str, length: int, rounds: int) -> Iterator[Row]:
+    taken: dict[str, list[float]] = {"bare": [], "one": [], "four": []}
+    for number in range(rounds + 1):
+        inserts = _bare_inserts(url)
+        rates = [
+            pool.starmap(_replica, [(url, f"{length}-{count}-{number}-{at}") for at in range(count)])
+            for count in (1, 4)
+        ]
+        if number:
+            for name, rate in zip(taken, (inserts, *map(sum, rates)), strict=True):
+                taken[name].append(rate)
+    after = f"after {length:,} entries"
     yield Row(
         "PostgreSQL, 64 submitters",
-        "PostgreSQL store, 64 submitters",
+        f"PostgreSQL store, 64 submitters, {after}",
         "bare psycopg batches of 64",
         taken["one"],
         taken["bare"],
         Goal(0.7, at_most=False),
         "/s",
+        length,
+        "flat",
     )
     yield Row(
         "PostgreSQL, 4 replicas",
-        "PostgreSQL store, 4 replicas",
+        f"PostgreSQL store, 4 replicas, {after}",
         "one replica",
         taken["four"],
         taken["one"],
         Goal(0.9, at_most=False),
         "/s",
+        length,
+        "flat",
     )
 
 

@@ -118,39 +118,45 @@ def history(folder: Path, rounds: int) -> Iterator[Row]:
 
 
 def agent_hook(folder: Path, rounds: int) -> Iterator[Row]:
-    """One PreToolUse call of Claude Code that is refused."""
+    """One PreToolUse call of Claude Code that is refused, in a small repository and in one of ten times its files."""
     variables = environment(folder)
-    place = repository(folder / "agent", variables, files=SMALL)
-    edit(place, variables, 1, SMALL)
-    call = {
-        "cwd": str(place),
-        "hook_event_name": "PreToolUse",
-        "tool_name": "Write",
-        "tool_input": {"file_path": str(place / "other.py"), "content": "x = 1\n"},
-    }
-    payload = json.dumps(call).encode()
-
-    def ours() -> None:
-        done = subprocess.run(
-            [*SAFEAI, "agent", "hook", "claude-code"],
-            cwd=place,
-            env=variables,
-            input=payload,
-            capture_output=True,
-            check=True,
+    for files in (SMALL, SMALL * 10):
+        place = repository(folder / f"agent{files}", variables, files=files)
+        edit(place, variables, 1, files)
+        call = {
+            "cwd": str(place),
+            "hook_event_name": "PreToolUse",
+            "tool_name": "Write",
+            "tool_input": {"file_path": str(place / "other.py"), "content": "x = 1\n"},
+        }
+        mine, theirs = interleaved(
+            rounds,
+            partial(_refused, place, variables, json.dumps(call).encode()),
+            partial(run, place, variables, *PRE_COMMIT),
         )
-        if b'"deny"' not in done.stdout:
-            raise SystemExit(f"the edit was not refused: {done.stdout!r} {done.stderr!r}")
+        yield Row(
+            "an agent's hook",
+            f"one call of an agent's hook, {files:,} files",
+            "`pre-commit run`, one no-op hook",
+            mine,
+            theirs,
+            Goal(1.0),
+            size=files,
+            expected="flat",
+        )
 
-    mine, theirs = interleaved(rounds, ours, partial(run, place, variables, *PRE_COMMIT))
-    yield Row(
-        "an agent's hook",
-        "one call of an agent's hook",
-        "`pre-commit run`, one no-op hook",
-        mine,
-        theirs,
-        Goal(1.0),
+
+def _refused(place: Path, variables: dict[str, str], payload: bytes) -> None:
+    done = subprocess.run(
+        [*SAFEAI, "agent", "hook", "claude-code"],
+        cwd=place,
+        env=variables,
+        input=payload,
+        capture_output=True,
+        check=True,
     )
+    if b'"deny"' not in done.stdout:
+        raise SystemExit(f"the edit was not refused: {done.stdout!r} {done.stderr!r}")
 
 
 def imports(folder: Path, rounds: int) -> Iterator[Row]:

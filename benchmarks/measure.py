@@ -240,6 +240,8 @@ def growth(rows: Sequence[Row]) -> str:
 
 
 def _cost(row: Row) -> float:
-    """Seconds for all its work, or what it needs where that is no rate."""
+    """Seconds for all its work, for one piece of it where that is to stay the same, or what it needs where that is no rate."""
     middle = statistics.median(row.ours)
-    return row.size / middle if row.unit == "/s" else middle
+    if row.unit != "/s":
+        return middle
+    return (1 if row.expected == "flat" else row.size) / middle
