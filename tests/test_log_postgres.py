@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from test_log_crash import Children, Run, draft
-from tools_cli import run
+from tools_cli import PATIENCE, run
 from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN
 from tools_postgres import Cluster, cluster  # noqa: F401 - a fixture
 
@@ -23,7 +25,7 @@ from safeai_git.governor.audit_log import Receipt
 from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.open_log import start_log
 from safeai_git.governor.stores.file import FileStore, Identity
-from safeai_git.governor.stores.port import LogAway, LogFailed
+from safeai_git.governor.stores.port import LogAway, LogFailed, Placed
 from safeai_git.keys.ed25519 import verify
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is needed to speak to PostgreSQL")
@@ -34,6 +36,13 @@ from safeai_git.governor.stores.postgres_schema import MIGRATIONS, upgrade  # no
 ROOT = Path(__file__).parent.parent
 SIGNER = LogSigner(ORIGIN, [LOG_SIGNER])
 NOW = 1_767_323_045_678
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def exported(store: PostgresStore, path: Path, *anchors: Anchor) -> Report:
@@ -290,6 +299,53 @@ def test_only_a_checkpoint_may_wait_for_the_next_sync(cluster: Cluster) -> None:
             connection.execute("DROP TABLE how")
             connection.execute("DROP FUNCTION said")
     assert found == {("audit_entry", "on"), ("audit_head", "on"), ("audit_checkpoint", "off")}
+    store.close()
+
+
+def test_a_young_table_is_not_read_whole_for_each_batch(cluster: Cluster) -> None:  # noqa: F811
+    """A server counts a table after a while (ANALYZE); until then it guesses which way is short."""
+    with psycopg.connect(cluster.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE young")
+    url = cluster.url.replace("/postgres?", "/young?")
+    upgrade(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for name in ("audit_idem", "audit_entry"):
+            connection.execute(f"ALTER TABLE {name} SET (autovacuum_enabled = false)")
+
+    def read() -> int:
+        """Rows that were fetched by way of any index, and by reading whole tables; each connection tells as it ends."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            others = "SELECT 1 FROM pg_stat_activity WHERE datname = 'young' AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            until(lambda: connection.execute(others).fetchone() is None)
+            (found,) = connection.execute(
+                "SELECT sum(coalesce(idx_tup_fetch, 0) + seq_tup_read) FROM pg_stat_user_tables "
+                "WHERE relname IN ('audit_idem', 'audit_entry')"
+            ).fetchone() or (0,)
+        return int(found)
+
+    store = opened(url, "young")
+    store.append([draft(number) for number in range(4_000)], NOW)
+    store.close()
+    begun = read()
+    store = opened(url, "young")  # which reads all leaves once
+    known = store.append([draft(number) for number in (7, 4_000, 4_001)], NOW)
+    assert [placed.repeated for placed in known.outcomes if isinstance(placed, Placed)] == [
+        True,
+        False,
+        False,
+    ]
+    store.append([draft(number) for number in range(4_002, 4_066)], NOW)
+    store.close()
+    assert 4_000 <= read() - begun < 4_000 + 200
+
+
+def test_an_id_without_its_entry_ends_the_log(cluster: Cluster) -> None:  # noqa: F811
+    store = opened(cluster.url, "half gone")
+    store.append([draft(number) for number in range(3)], NOW)
+    with psycopg.connect(cluster.url, autocommit=True) as connection:
+        connection.execute("DELETE FROM audit_entry WHERE log_id = 'half gone' AND idx = 1")
+    with pytest.raises(LogFailed, match="an entry is gone from the database, and its id is still there"):
+        store.append([draft(1)], NOW)
     store.close()
 
 
