@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
 import sys
 import threading
@@ -25,6 +26,9 @@ MOST_PROCESSES = 16
 
 TURN = 32
 """Items that one process does before it is the next one's turn: what it makes of so few fits into a pipe, mostly."""
+
+PATIENCE = 120.0
+"""Seconds for which a copy may bring nothing before what it was to do is done here. It takes far less for a turn, mostly."""
 
 _BUFFER = 1 << 20
 _LENGTH = 8
@@ -95,8 +99,8 @@ def processes(items: int, least: int) -> int:
 def in_processes(do: Callable[[S], R], items: Sequence[S], least: int) -> Generator[R]:
     """What `do` makes of each item, in their order: in turns here and in copies of this process, `TURN` items at a time.
 
-    The copies only save time. What one of them does not bring, because it failed or was killed, is made here, so that
-    every error is raised where it would have been. A copy waits when nobody takes what it made, so that it never holds
+    The copies only save time. What one of them does not bring, because it failed, was killed or hangs (`PATIENCE`), is
+    made here, so that every error is raised where it would have been. A copy waits when nobody takes what it made, so that it never holds
     much more than a pipe does.
 
     Args:
@@ -138,7 +142,10 @@ class _Copy:
             raise
         if self._process:
             os.close(write)
-            self._pipe = os.fdopen(read, "rb", buffering=_BUFFER)
+            self._pipe = read
+            self._come = bytearray()
+            self._ready = select.poll()
+            self._ready.register(read, select.POLLIN)
             return
         try:
             if sys.platform == "linux":
@@ -155,15 +162,29 @@ class _Copy:
 
     def next(self) -> tuple[Any] | None:
         """What came of its next item; ``None`` where it does not come, and nothing after that."""
-        length = self._pipe.read(_LENGTH)
-        made = self._pipe.read(int.from_bytes(length)) if len(length) == _LENGTH else b""
-        if not made or len(made) < int.from_bytes(length):
-            return None
-        return (pickle.loads(made),)  # noqa: S301 - written by our own copy
+        length = self._take(_LENGTH)
+        made = self._take(int.from_bytes(length)) if length else b""
+        return (pickle.loads(made),) if made else None  # noqa: S301 - written by our own copy
+
+    def _take(self, size: int) -> bytes:
+        """The next bytes of what it tells; none where that ended, and the end of it where it takes too long."""
+        while len(self._come) < size and self._process:
+            piece = os.read(self._pipe, _BUFFER) if self._ready.poll(PATIENCE * 1_000) else b""
+            if not piece:
+                self.end()  # or what comes later after all would be taken for the answer to another item
+            self._come += piece
+        if len(self._come) < size:
+            return b""
+        taken = bytes(memoryview(self._come)[:size])
+        del self._come[:size]
+        return taken
 
     def end(self) -> None:
         """Stop it, if it still runs."""
-        self._pipe.close()
+        process, self._process = self._process, 0
+        if not process:
+            return
+        os.close(self._pipe)
         with suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self._process, signal.SIGKILL)
-            os.waitpid(self._process, 0)
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)

@@ -115,6 +115,69 @@ def test_what_a_copy_does_not_bring_is_made_here(
     assert copies() <= before
 
 
+def stopped() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def asleep() -> None:
+    signal.pause()
+
+
+def asleep_within_a_word() -> object:
+    return Half()
+
+
+class Half(HalfSent):
+    """Says that it is longer than it is, and no more."""
+
+    def __reduce__(self) -> Any:
+        for descriptor in range(3, 256):
+            with contextlib.suppress(OSError):
+                if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) == parallel._BUFFER:
+                    os.write(descriptor, (1_000).to_bytes(8) + b"x")
+        signal.pause()
+        return str, ()
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("hang", [stopped, asleep, asleep_within_a_word])
+@pytest.mark.parametrize("when", [TURN, 2 * TURN + 1, 4 * TURN])
+def test_a_copy_that_hangs_is_not_waited_for(
+    hang: Callable[[], object], when: int, before: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "PATIENCE", 0.05)
+    parent = os.getpid()
+
+    def do(one: int) -> object:
+        return hang() if one == when and os.getpid() != parent else one
+
+    assert list(in_processes(do, MANY, 1)) == list(MANY)
+    assert copies() <= before
+
+
+@pytest.mark.usefixtures("three")
+def test_what_a_copy_brings_too_late_is_taken_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended when it was given up: what it makes then is about another item than the one that is due."""
+    monkeypatch.setattr(parallel, "PATIENCE", 0.05)
+    monkeypatch.setattr(parallel, "TURN", 1)
+    parent = os.getpid()
+    go = os.pipe()
+
+    def do(one: int) -> tuple[int, int]:
+        if one == 1:
+            if os.getpid() != parent:
+                os.read(go[0], 1)  # until it was given up
+            else:
+                os.write(go[1], b"x")
+        return one, os.getpid()
+
+    found = list(in_processes(do, MANY, 1))
+    for descriptor in go:
+        os.close(descriptor)
+    assert [one for one, _ in found] == list(MANY)
+    assert found[1][1] == found[4][1] == parent
+
+
 @pytest.mark.usefixtures("three")
 def test_an_error_is_raised_where_it_would_have_been(before: set[str]) -> None:
     def do(one: int) -> int:
