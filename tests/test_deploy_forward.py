@@ -10,6 +10,7 @@ import http.server
 import json
 import os
 import re
+import resource
 import select
 import shutil
 import signal
@@ -518,6 +519,63 @@ def test_one_record_that_is_refused_stops_or_is_set_aside(
     assert done.returncode == 0, done.stderr
     assert receiver.indexes() == [0, 1, 2, 3, 5, 6]
     assert json.loads(aside.read_bytes())["index"] == 4
+
+
+def test_a_record_that_is_set_aside_is_there_whole(tmp_path: Path, receive: Callable[..., Receiver]) -> None:
+    """What a full disk takes of it is not it: the cursor stays before it."""
+    log = grow(tmp_path / "g", 1)
+    receiver = receive(*[answers(400)] * 40)
+    aside = tmp_path / "aside"
+    limit = 1 << 20
+    before = b"x" * (limit - 101) + b"\n"
+    aside.write_bytes(before)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(StorageError, match="aside cannot be written"):
+            forwarder(log, receiver.webhook(), set_aside=aside).once()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "g/forward.cursor").exists()
+    forwarder(log, receiver.webhook(), set_aside=aside).once()
+    torn, *whole = aside.read_bytes()[len(before) :].splitlines()
+    assert len(torn) == 100
+    assert [json.loads(line)["index"] for line in whole] == [0, 1, 2, 3, 4]  # the last is a checkpoint
+
+
+def test_what_a_collector_repeats_of_a_secret_is_not_shown(
+    tmp_path: Path, receive: Callable[..., Receiver]
+) -> None:
+    def repeats(receiver: Receiver, handler: Any, got: bytes) -> None:
+        said = f"no token '{handler.headers['Authorization']}' at {handler.path} is known".encode()
+        answers(200 if handler.path == "/v1/logs" else 401, said)(receiver, handler, got)
+
+    def rejects(receiver: Receiver, handler: Any, got: bytes) -> None:
+        why = {"rejectedLogRecords": 1, "errorMessage": f"not with {handler.headers['Authorization']}"}
+        answers(200, json.dumps({"partialSuccess": why}).encode())(receiver, handler, got)
+
+    headers = "Authorization: Bearer hid/den+hidden=="
+    webhook = receive(*[repeats] * 3)
+    address = webhook.webhook().replace("/hook", "/hook-secret") + "&key=query%2Dsecret"
+    otlp = receive(*[rejects] * 9)
+    for receiver, to in ((webhook, address), (otlp, otlp.otlp())):
+        done = run(grow(tmp_path / "g", 1), to, "--once", SAFEAI_FORWARD_HEADERS=headers)
+        assert done.returncode in (1, 3)
+        assert receiver.seen
+        assert b"(left out)" in done.stderr
+        for secret in (b"den+hidden", b"hook-secret", b"query%2Dsecret", b"query-secret"):
+            assert secret not in done.stderr + done.stdout
+        shutil.rmtree(tmp_path / "g")
+
+
+def test_a_collector_cannot_end_forwarding_by_a_number(
+    tmp_path: Path, receive: Callable[..., Receiver]
+) -> None:
+    log = grow(tmp_path / "g", 1)
+    for number in (b"1e999", b"Infinity", b"NaN", b"[" * 5_000, b"9" * 5_000):
+        receiver = receive(answers(200, b'{"partialSuccess":{"rejectedLogRecords":%b}}' % number))
+        with pytest.raises(CouldNotDecide, match="no OTLP answer"):
+            forwarder(log, receiver.otlp()).once()
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404])

@@ -6,7 +6,6 @@ halved, down to the one record that the destination will not have. Nothing is le
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from safeai_git.core.errors import CouldNotDecide, StorageError, WrongUse
 from safeai_git.files import write_atomically
 from safeai_git.governor.forward.cursor import Cursor, CursorFile, Position
 from safeai_git.governor.forward.records import Record, shown
-from safeai_git.governor.forward.targets import NotTaken, Refused, Target
+from safeai_git.governor.forward.targets import NotTaken, Refused, Target, append
 from safeai_git.governor.forward.verified import Batch, Reader
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
@@ -204,14 +203,7 @@ class Forwarder:
         if self.set_aside is None:
             raise Unwanted(record, message)
         try:
-            descriptor = os.open(
-                self.set_aside, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
-            try:
-                os.write(descriptor, record.as_json() + b"\n")
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            append(self.set_aside, record.as_json() + b"\n", mode=0o600)
         except OSError as error:
             raise StorageError(f"{self.set_aside} cannot be written: {error.strerror or error}") from error
         self.say(f"{message}; {shown([record])} was put into {self.set_aside}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import json
 import os
+import re
 import time
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -18,11 +19,13 @@ from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 from safeai_git.client.stream import Context, deliver
 from safeai_git.client.web import Answer, exchange
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError, WrongUse
+from safeai_git.core.values import replace
 from safeai_git.files import sync_folder
 from safeai_git.governor.forward.formats import octet_counted, otlp, syslog
 from safeai_git.governor.forward.records import Record
@@ -35,6 +38,8 @@ LONGEST_WAIT = 3_600.0
 
 LEAST_SECRET_BYTES = 24
 _MOST_ANSWER = 1 << 20
+_WORDS = re.compile(r"[^\s/?&=;,\"]+=*")
+_LEAST_HUSHED = 6
 _LATER = frozenset({408, 425, 429})
 _NEVER = frozenset({400, 413, 415, 422})
 
@@ -118,26 +123,41 @@ class FileTarget:
     text: Callable[[Record], bytes]
 
     def deliver(self, records: Sequence[Record]) -> None:
-        """As `Target`. A line that a crash left unfinished is ended first: what was in it comes again, whole."""
-        data = b"".join(self.text(one) + b"\n" for one in records)
+        """As `Target`."""
         try:
-            new = not self.path.exists()
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            descriptor = os.open(self.path, flags, 0o640)
-            try:
-                size = os.fstat(descriptor).st_size
-                if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                    data = b"\n" + data
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            if new:
-                sync_folder(self.path.parent)
+            append(self.path, b"".join(self.text(one) + b"\n" for one in records), mode=0o640)
         except OSError as error:
             raise NotTaken(f"{self.path} cannot be written: {error.strerror or error}") from None
+
+
+def append(path: Path, data: bytes, *, mode: int) -> None:
+    """Add lines to a file, which are durable when this returns.
+
+    A line that a crash or a full disk left unfinished is ended first: what was in it comes again, whole.
+
+    Args:
+        path: The file.
+        data: Lines with their ends.
+        mode: The permissions of a new file.
+
+    Raises:
+        OSError: They are not there, or not all of them.
+    """
+    new = not path.exists()
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, mode)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            data = b"\n" + data
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if new:
+        sync_folder(path.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +196,26 @@ class HttpTarget:
         except OSError as error:
             raise NotTaken(f"{self.name} does not answer: {error}") from None
         except FormatError as error:
-            raise NotTaken(f"{self.name} does not speak HTTP: {error.message}") from None
+            raise NotTaken(f"{self.name} does not speak HTTP: {self._hushed(error.message)}") from None
+        answer = replace(answer, body=self._hushed(answer.body.decode("utf-8", "replace")).encode())
         if 200 <= answer.status < 300:
             self.accepts(self.name, answer)
             return
-        said = safe_text(answer.body[:200].decode("utf-8", "replace")).strip()
+        said = safe_text(answer.body.decode()[:200]).strip()
         message = f"{self.name} answers {answer.status}{': ' if said else ''}{said}"
         if answer.status in _NEVER:
             raise Refused(message)
         passing = answer.status in _LATER or answer.status >= 500
         raise NotTaken(message, wait=_wait(answer.retry_after), hopeless=not passing)
+
+    def _hushed(self, text: str) -> str:
+        """What a server says without what it was told in confidence: some repeat a token, or the address."""
+        parts = urlsplit(self.url)
+        told = " ".join([*self.headers.values(), parts.path, parts.query])
+        secrets = {one for one in _WORDS.findall(told) if len(one) >= _LEAST_HUSHED}
+        for one in sorted(secrets | set(map(unquote, secrets)), key=len, reverse=True):
+            text = text.replace(one, "(left out)")
+        return text
 
 
 def _wait(text: str) -> float:
@@ -220,7 +250,7 @@ def otlp_accepts(name: str, answer: Answer) -> None:
         partial = data.get("partialSuccess") or data.get("partial_success") or {}
         rejected = int(partial.get("rejectedLogRecords") or partial.get("rejected_log_records") or 0)
         said = str(partial.get("errorMessage") or partial.get("error_message") or "")
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         raise NotTaken(
             f"{name} answers {answer.status} with something that is no OTLP answer", hopeless=True
         ) from None
