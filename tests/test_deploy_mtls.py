@@ -203,6 +203,18 @@ def test_what_a_client_writes_under_those_names_ends_at_nginx(nginx: Nginx, ours
     assert ask(nginx.port, TILE, ours, (ours, "stranger"), forged).word == "not-authenticated"
 
 
+def test_a_trailer_names_no_client(behind: Governor, ours: Path) -> None:
+    """An ingress sets the header fields, and may hand on what a client sends behind the body."""
+    forged = f"ssl-client-cert: {quote((ours / 'ci.pem').read_text())}\r\nssl-client-verify: SUCCESS\r\n"
+    head = f"GET {TILE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    statuses = []
+    for text in (f"{head}{forged}\r\n", f"{head}Transfer-Encoding: chunked\r\n\r\n0\r\n{forged}\r\n"):
+        with socket.create_connection(("127.0.0.1", behind.port), timeout=PATIENCE) as connection:
+            connection.sendall(text.encode())
+            statuses.append(connection.recv(12))
+    assert statuses == [b"HTTP/1.1 200", b"HTTP/1.1 401"]
+
+
 def test_a_forged_header_straight_to_the_pod_is_refused(tmp_path: Path, ours: Path) -> None:
     forged = {"ssl-client-cert": quote((ours / "ci.pem").read_text()), "ssl-client-verify": "SUCCESS"}
     more = settings(tmp_path) | {"SAFEAI_TRUSTED_PROXIES": "10.0.0.0/8"}

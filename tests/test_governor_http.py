@@ -378,6 +378,21 @@ def test_B89_bodies_that_are_too_large_are_not_read(governor: Governor) -> None:
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
 
 
+def test_trailers_say_nothing_about_who_asks(governor: Governor) -> None:
+    token = b"Authorization: Bearer " + governor.token().encode()
+    head = b"POST /v1/verdicts HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    body = b"\r\n2\r\n{}\r\n0\r\n"
+    assert raw(governor, head + token + b"\r\n" + body + b"\r\n").startswith(b"HTTP/1.1 400 ")
+    assert raw(governor, head + body + token + b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
+    # The next request on the connection has a head again.
+    keeps = head.replace(b"close", b"keep-alive") + body + b"X: y\r\n\r\n"
+    asks = b"GET /v1/entries HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + token + b"\r\n\r\n"
+    with socket.create_connection((governor.host, governor.port), timeout=PATIENCE) as connection:
+        connection.sendall(keeps + asks)
+        found = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert [one[:4] for one in found.split(b"HTTP/1.1 ")[1:]] == [b"401 ", b"200 "]
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -53,6 +53,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _clock: asyncio.TimerHandle | None = None
     _certificate: bytes | None = None
     _head = 0
+    _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection is there."""
@@ -77,6 +78,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """The first bytes of a request are there."""
         super().on_message_begin()
         self._head = 0
+        self._in_head = True
         if self._certificate is not None:
             self.scope["safeai.certificate"] = self._certificate  # type: ignore[typeddict-unknown-key]
         if self._clock is None:
@@ -88,9 +90,14 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A field is there."""
+        """A field is there: of the head, or a trailer.
+
+        Trailers are dropped. uvicorn takes them for fields of the head, among which they would say who asks: also
+        behind an ingress that sets those fields itself and hands trailers on (RFC 9110 §6.5.1).
+        """
         self._count(name, value)
-        super().on_header(name, value)
+        if self._in_head:
+            super().on_header(name, value)
 
     def _count(self, *pieces: bytes) -> None:
         self._head += sum(map(len, pieces))
@@ -99,6 +106,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there; the application's own clock takes over."""
+        self._in_head = False
         self._stop_clock()
         super().on_headers_complete()
 
