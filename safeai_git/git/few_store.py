@@ -52,6 +52,10 @@ class FewStore:
         """See `ObjectStore.header`."""
         return self._ask(lambda store: store.header(name))
 
+    def size(self, name: str) -> int:
+        """See `ObjectStore.size`."""
+        return self.header(name)[1]
+
     def exists(self, name: str) -> bool:
         """See `ObjectStore.exists`."""
         return self._ask(lambda store: store.exists(name))

@@ -28,6 +28,10 @@ _KINDS = {
     ObjectType.TAG: "tag",
 }
 _TYPES = {name: kind for kind, name in _KINDS.items()}
+_FAILURES = (KeyError, pygit2.GitError, OSError, ValueError)
+_IN_A_ROW = 50
+"""Objects that come from packs, after which the next one is expected there."""
+
 _PACKS, _LOOSE = 2, 1
 """Asked first, and then (libgit2, ``odb.c``)."""
 
@@ -41,7 +45,7 @@ class Libgit2Store:
         self._folders = (object_directory, *alternates)
         self._odb = pygit2.Odb()
         self._packs, self._loose = _add(self._odb, self._folders)
-        self._seek_in_packs = True
+        self._in_packs = _IN_A_ROW
         self._own: pygit2.Odb | None = None
         self._scratch: list[weakref.finalize[..., Libgit2Store]] = []
         self._merging: pygit2.Repository | None = None
@@ -50,38 +54,40 @@ class Libgit2Store:
         """See `ObjectStore.read`."""
         try:
             kind, data = self._read(name)
-        except KeyError as error:
-            raise ObjectMissing(f"object {name} is not in the object store", hint=MISSING_HINT) from error
-        except (pygit2.GitError, OSError, ValueError) as error:
-            raise ObjectCorrupt(
-                f"object {name} cannot be read: {error}", hint="run 'git fsck --full'"
-            ) from error
+        except _FAILURES as error:
+            raise _told(name, error) from error
         return _KINDS[kind], data
 
     def _read(self, name: str) -> tuple[ObjectType, bytes]:
-        """Where the last one was is looked first, packs or files.
+        """Among the packs first, while the last ones were found there; else only if there is no file of it.
 
-        libgit2 asks every backend for what it reads, also when the first has it, and looks for new packs where none has.
+        libgit2 asks every backend for what it reads, also when the first has it, and looks for new packs where none has,
+        which takes longer than to see whether there is a file.
         """
-        if self._seek_in_packs:
+        if self._in_packs >= _IN_A_ROW or not self._loose.exists_cb(name):
             with suppress(KeyError):
-                return self._packs.read(name)
-        before = self._loose.taken
-        found: tuple[ObjectType, bytes] = self._odb.read(name)
-        self._seek_in_packs = self._loose.taken == before
-        return found
+                found: tuple[ObjectType, bytes] = self._packs.read(name)
+                self._in_packs += 1
+                return found
+        self._in_packs = 0
+        elsewhere: tuple[ObjectType, bytes] = self._odb.read(name)
+        return elsewhere
 
     def header(self, name: str) -> tuple[str, int]:
         """See `ObjectStore.header`."""
         try:
             kind, size = self._odb.read_header(name)
-        except KeyError as error:
-            raise ObjectMissing(f"object {name} is not in the object store", hint=MISSING_HINT) from error
-        except (pygit2.GitError, OSError, ValueError) as error:
-            raise ObjectCorrupt(
-                f"object {name} cannot be read: {error}", hint="run 'git fsck --full'"
-            ) from error
+        except _FAILURES as error:
+            raise _told(name, error) from error
         return _KINDS[kind], size
+
+    def size(self, name: str) -> int:
+        """See `ObjectStore.size`."""
+        try:
+            size: int = self._odb.read_header(name)[1]
+        except _FAILURES as error:
+            raise _told(name, error) from error
+        return size
 
     def exists(self, name: str) -> bool:
         """See `ObjectStore.exists`."""
@@ -134,6 +140,13 @@ class Libgit2Store:
         """See `ObjectStore.close`."""
         for remove in self._scratch:
             remove()
+
+
+def _told(name: str, error: Exception) -> ObjectMissing | ObjectCorrupt:
+    """What an object that cannot be had is to whoever asked."""
+    if isinstance(error, KeyError):
+        return ObjectMissing(f"object {name} is not in the object store", hint=MISSING_HINT)
+    return ObjectCorrupt(f"object {name} cannot be read: {error}", hint="run 'git fsck --full'")
 
 
 def _add(odb: pygit2.Odb, folders: tuple[Path, ...]) -> tuple[pygit2.Odb, LooseObjects]:

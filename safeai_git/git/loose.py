@@ -32,6 +32,8 @@ _LONGEST_HEADER = 32
 _FIRST = 4_096
 """Bytes of a file in which its header is found, whatever the compression."""
 
+_MOST_BEGUN = 1_000
+
 _DEEPEST_ALTERNATE = 5  # git, object-file.c, link_alt_odb_entries; libgit2, odb.c
 _LARGEST_ALTERNATES = 1024 * 1024
 _OPENED = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not hold us
@@ -68,13 +70,13 @@ class LooseObjects(pygit2.OdbBackend):
     Args:
         folders: From `object_folders`.
 
-    Attributes:
-        taken: How many were read here.
+    A file that is small enough to be read whole with its header is kept for a moment: whoever asks for a size mostly
+    asks for the content, too.
     """
 
     def __init__(self, folders: list[Path]) -> None:
         super().__init__()
-        self.taken = 0
+        self._begun: dict[str, bytes] = {}
         self._folders = [os.fspath(folder) for folder in folders]
 
     def read_cb(self, oid: object) -> tuple[int, bytes]:
@@ -85,13 +87,18 @@ class LooseObjects(pygit2.OdbBackend):
             GitError: It is not what a file of an object is.
         """
         name = str(oid)
-        with self._opened(name) as file:
-            first = file.read(_FIRST)
+        first, rest = self._begun.pop(name, b""), b""
+        if first:
             begin, stream = _begin(name, first)
             kind, size, start = _header(name, begin)
-            # what a file has beyond that is no object's; what it has not, there is no room to be kept for
-            most = min(2 * size + _FIRST, os.fstat(file.fileno()).st_size)
-            rest = file.read(most) if len(first) == _FIRST else b""
+        else:
+            with self._opened(name) as file:
+                first = file.read(_FIRST)
+                begin, stream = _begin(name, first)
+                kind, size, start = _header(name, begin)
+                if len(first) == _FIRST:
+                    # what a file has beyond that is no object's; what it has not, there is no room to be kept for
+                    rest = file.read(min(2 * size + _FIRST, os.fstat(file.fileno()).st_size))
         try:
             # one byte more than there may be: what is too much shows, and is never expanded
             content = begin[start:] + stream.decompress(stream.unconsumed_tail + rest, size + 1)
@@ -99,7 +106,6 @@ class LooseObjects(pygit2.OdbBackend):
             raise pygit2.GitError(f"{name}: {error}") from None
         if len(content) != size or not stream.eof or stream.unused_data:
             raise pygit2.GitError(f"{name}: the file holds other than the {size:,} bytes that it says")
-        self.taken += 1
         return kind, content
 
     def read_prefix_cb(self, oid: object) -> tuple[int, bytes, object]:
@@ -110,8 +116,13 @@ class LooseObjects(pygit2.OdbBackend):
         """The type and the size, as the file says; raises as `read_cb` does."""
         name = str(oid)
         with self._opened(name) as file:
-            begin, _ = _begin(name, file.read(_FIRST))
+            first = file.read(_FIRST)
+        begin, _ = _begin(name, first)
         kind, size, _ = _header(name, begin)
+        if len(first) < _FIRST:
+            if len(self._begun) >= _MOST_BEGUN:
+                self._begun.clear()
+            self._begun[name] = first
         return kind, size
 
     def exists_cb(self, oid: object) -> bool:

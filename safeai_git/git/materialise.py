@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from safeai_git.core.display import display
@@ -29,6 +30,14 @@ Progress = Callable[[int, int], None]
 _BETWEEN_REPORTS = 500
 _COST_OF_AN_ENTRY = 4096
 _EVERYTHING, _UNDIVIDED = -1, -2
+_NEW_FILE = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_EXCL
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 
 
 def materialise(
@@ -193,17 +202,22 @@ class _Writer:
             self._look.at(folder.path + entry.name, os.stat(entry.name, dir_fd=here, follow_symlinks=False))
 
     def _file(self, here: int, folder: Folder, entry: TreeEntry) -> None:
-        rest = memoryview(self._content(entry))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(entry.name, flags, 0o600, dir_fd=here)
+        data = self._content(entry)
+        mode = _file_mode(entry.raw_mode)
+        descriptor = os.open(entry.name, _NEW_FILE, mode, dir_fd=here)
         try:
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            os.fchmod(descriptor, 0o755 if entry.mode & stat.S_IXUSR else 0o644)
+            if (done := os.write(descriptor, data) if data else 0) < len(data):
+                rest = memoryview(data)[done:]
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
             if self._owner:
                 os.fchown(descriptor, *self._owner)
+            found = os.fstat(descriptor)
+            if found.st_mode & 0o7777 != mode:  # the process keeps some of it back (umask(2))
+                os.fchmod(descriptor, mode)
+                found = os.fstat(descriptor)
             if self._look:
-                self._look.at(folder.path + entry.name, os.fstat(descriptor))
+                self._look.at(folder.path + entry.name, found)
         finally:
             os.close(descriptor)
         self._done += 1
@@ -217,12 +231,22 @@ class _Writer:
                 f"object {entry.id} is a {kind} of {len(data):,} bytes, not the blob that was announced",
                 hint="run 'git fsck --full'",
             )
-        if stat.S_ISLNK(entry.mode) and (not data or b"\0" in data):
+        if _is_link(entry.raw_mode) and (not data or b"\0" in data):
             raise FormatError(
                 f"the tree cannot be written: link {display(entry.name)} leads to no path",
                 hint="reject the commit",
             )
         return data
+
+
+@lru_cache(maxsize=64)
+def _file_mode(raw_mode: bytes) -> int:
+    return 0o755 if int(raw_mode, 8) & stat.S_IXUSR else 0o644
+
+
+@lru_cache(maxsize=64)
+def _is_link(raw_mode: bytes) -> bool:
+    return stat.S_ISLNK(int(raw_mode, 8))
 
 
 def _folder_flags() -> int:

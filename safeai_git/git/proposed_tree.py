@@ -64,10 +64,6 @@ def proposed_tree(
     Raises:
         FormatError, CouldNotDecide, StorageError, ObjectMissing, ObjectCorrupt: As `materialise`.
     """
-
-    def size(name: str) -> int:
-        return store.header(name)[1]
-
     with scratch_directory(environ=environ) as scratch, ExitStack() as stack:
         place = default_place(os.environ if environ is None else environ) if layered else None
         if place is not None and (owner is None or closed_folder(place / "entry") is None):
@@ -76,7 +72,7 @@ def proposed_tree(
                 yield laid
                 return
         tree = scratch / "whole"
-        yield Laid(tree, (), materialise(store.read, tree_id, tree, size=size))
+        yield Laid(tree, (), materialise(store.read, tree_id, tree, size=store.size))
 
 
 class _Laying:
@@ -103,7 +99,7 @@ class _Laying:
         for other in known[:_TRIED]:
             if (laid := self._from(other, tree_id)) is not None:
                 return laid
-        plan = survey(self._store.read, tree_id, self._size, TreeLimits())
+        plan = survey(self._store.read, tree_id, self._store.size, TreeLimits())
         if not self._cache.has_room(plan):
             return None
         try:
@@ -121,7 +117,7 @@ class _Laying:
             most = max(LEAST_LAYER, entry.holds.entries // 10)
             try:
                 found = survey_difference(
-                    self._store.read, other, tree_id, self._size, TreeLimits(), entry.holds, most
+                    self._store.read, other, tree_id, self._store.size, TreeLimits(), entry.holds, most
                 )
             except (
                 ObjectMissing,
@@ -142,6 +138,3 @@ class _Laying:
     def _upon(self, entry: Entry, plan: Plan, whole: Materialised) -> Laid:
         write_plan(self._store.read, plan, self._layer, what=f"the layer upon {entry.tree_id}")
         return Laid(self._layer, (entry.tree,), whole)
-
-    def _size(self, name: str) -> int:
-        return self._store.header(name)[1]

@@ -60,6 +60,9 @@ class ObjectStore(Protocol):
     def serves_many(self) -> bool:
         """Get ready for many questions; whether copies of this process (`parallel`) may ask them too."""
 
+    def size(self, name: str) -> int:
+        """The second half of `header`: asked for each file of a tree."""
+
     def write(self, kind: str, data: bytes) -> str:
         """Add an object to the repository's own store and return its name."""
 
@@ -141,6 +144,10 @@ class CatFileStore:
         """See `ObjectStore.header`."""
         kind, size, _ = self._ask("info", name)
         return kind, size
+
+    def size(self, name: str) -> int:
+        """See `ObjectStore.size`."""
+        return self.header(name)[1]
 
     def exists(self, name: str) -> bool:
         """See `ObjectStore.exists`."""

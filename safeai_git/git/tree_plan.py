@@ -9,6 +9,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -17,6 +18,7 @@ from safeai_git.core.edit import MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from safeai_git.core.errors import CouldNotDecide, FormatError, ObjectCorrupt
 from safeai_git.core.objects import TreeEntry, parse_tree
 from safeai_git.core.paths import fold
+from safeai_git.git.tree_difference import replaced
 
 Read = Callable[[str], tuple[str, bytes]]
 Size = Callable[[str], int]
@@ -153,8 +155,7 @@ def survey_difference(
     waiting: list[tuple[str, str, Folder]] = [(old, new, plan.root)]
     while waiting:
         below, name, folder = waiting.pop()
-        wanted = _judged(read, name, size, limits, folder)
-        there = _entries(read, below) if below else []  # its size was asked when it was written whole
+        wanted, there = _differing(read, below, name, size, limits, folder)
         same = set(wanted).intersection(there)
         before = {entry.name: entry for entry in there if entry not in same}
         for entry in wanted:
@@ -194,6 +195,23 @@ def survey_difference(
     return plan, whole
 
 
+def _differing(
+    read: Read, old: str, new: str, size: Size, limits: TreeLimits, folder: Folder
+) -> tuple[list[TreeEntry], list[TreeEntry]]:
+    """Entries of the wanted tree and of the one below, judged; perhaps without those that both have."""
+    if not old:
+        return _judged(read, new, size, limits, folder), []
+    _check_depth(folder, limits)
+    _check_size(new, size, limits)
+    wanted, there = _raw(read, new), _raw(read, old)  # whose size was asked when it was written whole
+    if (pairs := replaced(there, wanted, len(new) // 2)) is not None:
+        # Their names were judged when the other tree was written.
+        return [now for _, now in pairs], [was for was, _ in pairs]
+    found = parse_tree(wanted, len(new) // 2)
+    _check_names(found, folder)
+    return found, parse_tree(there, len(old) // 2)
+
+
 def _lose(read: Read, entry: TreeEntry, lost: Plan, size: Size, most: int) -> None:
     """Count an entry that is hidden, with everything beneath it, until it is too much."""
     waiting = [entry]
@@ -211,26 +229,34 @@ def _lose(read: Read, entry: TreeEntry, lost: Plan, size: Size, most: int) -> No
 
 
 def _judged(read: Read, name: str, size: Size, limits: TreeLimits, folder: Folder) -> list[TreeEntry]:
-    if folder.depth > limits.depth:
-        raise CouldNotDecide(f"{display(folder.path)} is more than {limits.depth} folders deep", hint=_LARGER)
-    found = _parsed(read, name, size, limits)
+    _check_depth(folder, limits)
+    _check_size(name, size, limits)
+    found = _entries(read, name)
     _check_names(found, folder)
     return found
 
 
-def _parsed(read: Read, name: str, size: Size, limits: TreeLimits) -> list[TreeEntry]:
+def _check_depth(folder: Folder, limits: TreeLimits) -> None:
+    if folder.depth > limits.depth:
+        raise CouldNotDecide(f"{display(folder.path)} is more than {limits.depth} folders deep", hint=_LARGER)
+
+
+def _check_size(name: str, size: Size, limits: TreeLimits) -> None:
     if size(name) > limits.tree_bytes:
         raise CouldNotDecide(f"tree {name} is larger than {limits.tree_bytes:,} bytes", hint=_LARGER)
-    return _entries(read, name)
 
 
 def _entries(read: Read, name: str) -> list[TreeEntry]:
+    return parse_tree(_raw(read, name), len(name) // 2)
+
+
+def _raw(read: Read, name: str) -> bytes:
     kind, data = read(name)
     if kind != "tree":
         raise ObjectCorrupt(
             f"object {name} is a {kind} where a tree was expected", hint="run 'git fsck --full'"
         )
-    return parse_tree(data, len(name) // 2)
+    return data
 
 
 def _trees(found: list[TreeEntry]) -> list[TreeEntry]:
@@ -269,8 +295,7 @@ def _check_names(found: list[TreeEntry], folder: Folder) -> None:
 
 
 def _sort_in(entry: TreeEntry, folder: Folder, plan: Plan, size: Size, limits: TreeLimits) -> None:
-    mode = entry.mode
-    kind = mode & _KIND
+    kind = _kind(entry.raw_mode)
     if kind == MODE_TREE:
         below = Folder(folder.path + entry.name + b"/", folder.depth + 1)
         folder.folders.append((entry.name, below))
@@ -295,7 +320,15 @@ def _sort_in(entry: TreeEntry, folder: Folder, plan: Plan, size: Size, limits: T
         if plan.total > limits.bytes:
             raise _too_long(limits)
     else:
-        raise _malformed(folder, entry.name, f"an entry of mode {mode:o}, which is no kind that git writes")
+        raise _malformed(
+            folder, entry.name, f"an entry of mode {entry.mode:o}, which is no kind that git writes"
+        )
+
+
+@lru_cache(maxsize=64)
+def _kind(raw_mode: bytes) -> int:
+    """What an entry is, by its mode; there are but five that git writes."""
+    return int(raw_mode, 8) & _KIND
 
 
 def _malformed(folder: Folder, name: bytes, what: str) -> FormatError:

@@ -40,6 +40,10 @@ class MemoryStore:
             return own[0], len(own[1])
         return self._below.header(name)
 
+    def size(self, name: str) -> int:
+        """See `ObjectStore.size`."""
+        return self.header(name)[1]
+
     def exists(self, name: str) -> bool:
         """See `ObjectStore.exists`."""
         return name in self._own or self._below.exists(name)
