@@ -81,8 +81,11 @@ def base_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
 
 @pytest.fixture
 def environment(base_environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """The same with a configuration folder of the test's own, so that keys do not travel between tests."""
-    return base_environment | {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    """The same with the test's own folders for configuration and state: neither keys nor what was seen of a log travel."""
+    return base_environment | {
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
 
 
 @dataclass(frozen=True)
