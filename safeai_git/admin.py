@@ -126,7 +126,7 @@ def witness(
     from safeai_git.core.log.note import NoteKey
     from safeai_git.keys.signer import load_signer
 
-    logs = [NoteKey.parse(one) for one in log]
+    logs = [NoteKey.bounded(one) for one in log]
     signer = load_signer(data_directory / "keys" / f"ed25519.{key_id}.sk")
     with _extra():
         from safeai_git.governor.http.witness_server import serve_witness

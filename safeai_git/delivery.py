@@ -107,7 +107,7 @@ def destination(
             hint=f"set {LOG_KEY_VARIABLE} or 'git config --global {LOG_KEY_KEY}' to its verifier key, name+id+base64",
         )
     try:
-        keys = tuple(NoteKey.parse(one) for one in named.split())
+        keys = tuple(NoteKey.bounded(one) for one in named.split())
     except FormatError as error:
         raise KeyUnusable(f"the log's key cannot be used: {error.message}") from error
     if len({one.name for one in keys}) != 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -14,7 +15,8 @@ from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, OTHER_SIGNER, WITNESS_KEY
 from tools_postgres import Cluster, cluster
 
 from safeai_git.audit import verify_file
-from safeai_git.core.errors import LogProofInvalid, WrongUse
+from safeai_git.core.errors import FormatError, LogProofInvalid, WrongUse
+from safeai_git.core.log.checkpoint import open_checkpoint
 from safeai_git.core.log.entry import Draft
 from safeai_git.core.log.note import ED25519, Note, NoteKey
 from safeai_git.core.publickey import parse_openssh
@@ -24,6 +26,7 @@ from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.open_log import open_file_log, start_log
 from safeai_git.governor.settings import read_settings
 from safeai_git.governor.stores.memory import MemoryStore
+from safeai_git.keys.ed25519 import verify
 
 __all__ = ["cluster"]
 
@@ -126,6 +129,93 @@ def test_both_stores_believe_a_former_key_only_where_it_is_named(tmp_path: Path)
         start_log(store, LogSigner(ORIGIN, [OTHER_SIGNER]))
     start_log(store, LogSigner(ORIGIN, [OTHER_SIGNER], [LOG_KEY])).append(Draft.of_data("policy", "two", {}))
     assert store.size == 3
+
+
+def bounded(key: NoteKey, size: int) -> NoteKey:
+    return NoteKey.bounded(f"{key.format()}@{size}")
+
+
+def grow(folder: Path, name: str, signer: LogSigner) -> int:
+    folder.mkdir(exist_ok=True)
+    log = open_file_log(folder, signer, reserve=0)
+    log.append(Draft.of_data("policy", name, {}))
+    size = log.store.size
+    log.close()
+    return size
+
+
+def test_whoever_stole_a_former_key_goes_on_with_no_log(tmp_path: Path) -> None:
+    """He can write into the data folder too: more entries, or a log that goes on from where it was the key."""
+    ours = tmp_path / "ours"
+    short = grow(ours, "one", LogSigner(ORIGIN, [LOG_SIGNER]))
+    early = tmp_path / "early"
+    shutil.copytree(ours, early)
+    size = grow(ours, "two", LogSigner(ORIGIN, [OTHER_SIGNER], [LOG_KEY]))
+    thief = LogSigner(ORIGIN, [LOG_SIGNER], [NEXT_KEY])
+
+    def refused_as(folder: Path, why: str, key: NoteKey) -> None:
+        before = {one.name: one.read_bytes() for one in folder.iterdir()}
+        with pytest.raises(LogProofInvalid, match=why):
+            open_file_log(folder, LogSigner(ORIGIN, [OTHER_SIGNER], [key]), reserve=0)
+        assert {one.name: one.read_bytes() for one in folder.iterdir()} == before
+
+    longer = tmp_path / "longer"
+    shutil.copytree(ours, longer)
+    grow(longer, "forged", thief)
+    refused_as(longer, r"the former key .* counts up to size", bounded(LOG_KEY, size))
+    (longer / "audit.head").unlink()
+    refused_as(longer, "signed with another key", bounded(LOG_KEY, size))
+    keys = [bounded(LOG_KEY, size), NEXT_KEY]
+    assert verify_file(longer / "audit.log", keys=keys).state == "tampered"
+    assert verify_file(ours / "audit.log", keys=keys).state == "consistent"
+    refused_as(early, f"holds {short} entries, and had {size}", bounded(LOG_KEY, size))
+    # A number that is too small cuts nothing off; one that is right changes nothing.
+    refused_as(ours, "signed with another key", bounded(LOG_KEY, short - 1))
+    for number in range(3):
+        grow(ours, f"more-{number}", LogSigner(ORIGIN, [OTHER_SIGNER], [bounded(LOG_KEY, size)]))
+    assert open_file_log(longer, LogSigner(ORIGIN, [OTHER_SIGNER], [LOG_KEY])).close() is None, (
+        "what it is for"
+    )
+
+    store = MemoryStore()
+    start_log(store, LogSigner(ORIGIN, [LOG_SIGNER])).append(Draft.of_data("policy", "one", {}))
+    with pytest.raises(LogProofInvalid, match=r"the former key .* counts up to size 1"):
+        start_log(store, LogSigner(ORIGIN, [OTHER_SIGNER], [bounded(LOG_KEY, 1)]))
+    with pytest.raises(LogProofInvalid, match="holds 2 entries, and had 3"):
+        start_log(store, LogSigner(ORIGIN, [OTHER_SIGNER], [bounded(LOG_KEY, 3)]))
+    start_log(store, LogSigner(ORIGIN, [OTHER_SIGNER], [bounded(LOG_KEY, 2)]))
+
+
+def test_a_former_key_says_nothing_about_later_checkpoints_to_clients_either() -> None:
+    root = bytes(32)
+    for size, good in ((6, True), (7, True), (8, False)):
+        note = LogSigner(ORIGIN, [LOG_SIGNER]).sign(size, root)
+        both = LogSigner(ORIGIN, [LOG_SIGNER, OTHER_SIGNER]).sign(size, root)
+        keys = [bounded(LOG_KEY, 7), NEXT_KEY]
+        if good:
+            assert open_checkpoint(note, ORIGIN, keys, verify).checkpoint.size == size
+        else:
+            with pytest.raises(LogProofInvalid, match="counts up to size 7"):
+                open_checkpoint(note, ORIGIN, keys, verify)
+        assert open_checkpoint(both, ORIGIN, keys, verify).checkpoint.size == size
+
+
+def test_how_a_former_key_is_written() -> None:
+    vkey = NEXT_KEY.format()
+    assert (bounded(NEXT_KEY, 0).until, NoteKey.bounded(vkey)) == (0, NEXT_KEY)
+    assert bounded(NEXT_KEY, 5).format() == vkey
+    odd = NoteKey("log@7", ED25519, NEXT_KEY.public)
+    assert NoteKey.bounded(odd.format()) == odd
+    assert bounded(odd, 8).until == 8
+    for size in ("", "-1", "07", "1e3", " 1", "9" * 19, "9" * 5_000, "\u0661"):
+        with pytest.raises(FormatError, match="a number of entries"):
+            NoteKey.bounded(f"{vkey}@{size}")
+    for text in ("@5", "nothing@5", f"{vkey[:-2]}@5", f"{vkey}@5@6"):
+        with pytest.raises(FormatError):
+            NoteKey.bounded(text)
+    with pytest.raises(FormatError):
+        NoteKey.parse(f"{vkey}@5")  # elsewhere a key is a key
+    assert read_settings({"SAFEAI_LOG_KEYS": f"{vkey}@5"}).log_keys == (bounded(NEXT_KEY, 5),)
 
 
 def test_a_log_in_postgresql_goes_on_with_another_key(cluster: Cluster) -> None:

@@ -48,7 +48,7 @@ def log_keys(log: Path, named: Sequence[str]) -> list[NoteKey | PublicKey]:
     keys: list[NoteKey | PublicKey] = []
     for one in named:
         try:
-            keys.append(NoteKey.parse(one) if "+" in one and not Path(one).exists() else _public(Path(one)))
+            keys.append(NoteKey.bounded(one) if "+" in one and not Path(one).exists() else _public(Path(one)))
         except (FormatError, StorageError) as error:
             raise WrongUse(
                 f"--key {safe_text(one)}: {error.message}",

@@ -140,7 +140,7 @@ def verify(session: Session, file: Path, trusted: Trusted) -> int:
     policy = None
     if trusted.policy is not None:
         policy = load(_file(trusted.policy, LARGEST_POLICY, "the policy"), str(trusted.policy))
-    log_keys = tuple(NoteKey.parse(one) for one in trusted.log_keys)
+    log_keys = tuple(NoteKey.bounded(one) for one in trusted.log_keys)
     if len({one.name for one in log_keys}) > 1:
         raise WrongUse("the keys of --log-key belong to different logs", hint="name the keys of one log")
     demands = Demands(trusted.commit, policy, trusted.report, log_keys)

@@ -41,7 +41,7 @@ def verify(
 ) -> int:
     """Verify a range; without one, everything since the policy was introduced. 0 when each commit passes."""
     demands = demands or Demands()
-    known = tuple(NoteKey.parse(one) for one in log_keys)
+    known = tuple(NoteKey.bounded(one) for one in log_keys)
     if len({one.name for one in known}) > 1:
         raise WrongUse("the keys of --log-key belong to different logs", hint="name the keys of one log")
     base, head = _ends(session, revisions, demands)

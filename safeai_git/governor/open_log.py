@@ -62,6 +62,7 @@ def open_file_log(
         on_batch=on_batch,
     )
     try:
+        _hold_against_former_keys(store, signer)
         guard(store)
         log.start(_first(store, store.size, signer))
     except BaseException:
@@ -88,6 +89,7 @@ def start_log(
     log = AuditLog(store, signer, **options)  # type: ignore[arg-type]
     try:
         _hold_against_checkpoint(store, signer)
+        _hold_against_former_keys(store, signer)
         guard(store)
         log.start([] if store.size else [start_entry(signer)])
     except BaseException:
@@ -114,6 +116,16 @@ def _hold_against_checkpoint(store: Store, signer: LogSigner) -> None:
             f"the log {signer.origin} holds {store.size} entries that do not lead to its newest checkpoint, over "
             f"{newest.size}: it was rolled back or written anew\n{note.decode()}",
             hint=_UNTOUCHED,
+        )
+
+
+def _hold_against_former_keys(store: Store, signer: LogSigner) -> None:
+    """A log that is shorter than it was when its key was exchanged was rolled back, to where the former key counts."""
+    least = max((key.until or 0 for key in signer.keys), default=0)
+    if store.size < least:
+        raise LogProofInvalid(
+            f"the log {signer.origin} holds {store.size} entries, and had {least} when its key was exchanged (SAFEAI_LOG_KEYS)",
+            hint="nothing was signed; restore the newer log. If an older backup was restored on purpose, lower the number",
         )
 
 

@@ -89,7 +89,7 @@ def _origin(text: str) -> str:
 
 def _log_keys(text: str) -> tuple[NoteKey, ...]:
     try:
-        return tuple(NoteKey.parse(one) for one in text.split())
+        return tuple(NoteKey.bounded(one) for one in text.split())
     except FormatError as error:
         raise ValueError(error.message) from None
 
@@ -153,7 +153,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "SAFEAI_LOG_KEYS",
         "log_keys",
-        "Verifier keys, by blanks, that the log was signed with before its present key.",
+        "Verifier keys, by blanks, that the log was signed with before its present key; @SIZE behind one bounds it.",
         "",
         _log_keys,
     ),

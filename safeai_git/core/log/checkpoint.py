@@ -103,14 +103,21 @@ def open_checkpoint(data: bytes, origin: str, keys: Iterable[NoteKey], verify: V
 
     Raises:
         FormatError: Not a checkpoint.
-        LogProofInvalid: Of another log, not signed by this one, or with a known key's signature that does not hold.
+        LogProofInvalid: Of another log, not signed by this one or only with a key that is not believed that far, or with
+            a known key's signature that does not hold.
     """
     note = Note.parse(data)
     checkpoint = Checkpoint.parse(note.text)
     if checkpoint.origin != origin:
         raise LogProofInvalid(f"the checkpoint is of the log {checkpoint.origin[:120]!a}, not of {origin}")
     signers = note.check(keys, verify)
-    if not any(one.algorithm == ED25519 and one.name == origin for one in signers):
+    own = [one for one in signers if one.algorithm == ED25519 and one.name == origin]
+    if own and not any(one.believed_about(checkpoint.size) for one in own):
+        raise LogProofInvalid(
+            f"the checkpoint of {origin} at size {checkpoint.size} is signed with the former key {own[0].id.hex()} alone, "
+            f"which counts up to size {own[0].until}"
+        )
+    if not own:
         raise LogProofInvalid(
             f"the checkpoint of {origin} at size {checkpoint.size} is not signed by a key of that log"
         )

@@ -27,6 +27,7 @@ MAX_SIGNATURES = 100
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _LONE = re.compile("[\ud800-\udfff]")
 _KEY_ID = re.compile(r"[0-9a-f]{8}")
+_SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _DASH = "\u2014 "
 
 
@@ -49,6 +50,7 @@ class NoteKey(Struct, frozen=True):
         name: Whose it is; on a checkpoint, the log's origin.
         algorithm: `ED25519` or `COSIGNATURE`.
         public: The 32 bytes of the public key.
+        until: Entries of the largest checkpoint that it is believed about; ``None`` for a key that is in use.
 
     Raises:
         FormatError: The name cannot be one, the algorithm is not ours, or the key has another length.
@@ -57,6 +59,7 @@ class NoteKey(Struct, frozen=True):
     name: str
     algorithm: int
     public: bytes
+    until: int | None = None
 
     def __post_init__(self) -> None:
         if not is_key_name(self.name):
@@ -95,6 +98,25 @@ class NoteKey(Struct, frozen=True):
         if key.id.hex() != stated:
             raise FormatError(f"the verifier key {name} says id {stated}, and its bytes give {key.id.hex()}")
         return key
+
+    @classmethod
+    def bounded(cls, text: str) -> NoteKey:
+        """Read a vkey, or one with ``@`` and a size behind it, up to which it is believed (`until`).
+
+        Raises:
+            FormatError: It is neither.
+        """
+        key, _, size = text.rpartition("@")  # no part of base64, and a name ends at a plus sign
+        if not key or "+" in size:
+            return cls.parse(text)
+        if not _SIZE.fullmatch(size) or int(size) >= 2**63:
+            raise FormatError(f"behind the @ of a verifier key stands a number of entries, not {size[:40]!a}")
+        found = cls.parse(key)
+        return cls(found.name, found.algorithm, found.public, int(size))
+
+    def believed_about(self, size: int) -> bool:
+        """Whether the key counts under a checkpoint over so many entries."""
+        return self.until is None or size <= self.until
 
     def holds(self, text: str, body: bytes, verify: Verify) -> bool:
         """Whether a signature's bytes, those after the key id, are this key's over a note's text."""

@@ -120,11 +120,11 @@ def _refuse_other_key(bad: Line, chain: Chain) -> None:
         stated = Checkpoint.parse(note.text)
     except FormatError:
         return
-    known = {(key.name, key.id) for key in chain.keys}
+    known = {(key.name, key.id) for key in chain.keys if key.believed_about(stated.size)}
     if stated.origin == chain.origin and not any((one.name, one.key_id) in known for one in note.signatures):
         raise LogProofInvalid(
             f"the checkpoint of audit.log over {stated.size} entries, at byte {bad.offset}, is signed with another key "
-            f"than {', '.join(key.format() for key in chain.keys)}",
+            f"than {', '.join(key.format() for key in chain.keys if key.believed_about(stated.size))}",
             hint="nothing was changed; SAFEAI_KEY_ID has to name the key that the log was signed with, or SAFEAI_LOG_KEYS the "
             "keys that it was signed with before ('Key rotation' in docs/deploy/runbooks.md)",
         )
