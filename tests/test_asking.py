@@ -143,7 +143,7 @@ def test_its_refusal_counts_and_its_consent_alone_does_not(
         url = f"http://127.0.0.1:{server.server_port}"
         linked(url, "spool")
         change.commit("key", {"config/keys/k": "k"}, ai=True)
-        another_log = str(change.path.parent / "state")
+        another_log = str(change.path.parent / "state-of-another")
         done = ci(change, SAFEAI_GOVERNOR=url, SAFEAI_TOKEN="t", XDG_STATE_HOME=another_log)
     assert done.code == 1, done.both
 

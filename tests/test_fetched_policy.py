@@ -35,7 +35,7 @@ def check(repo: Repo, env: dict[str, str]) -> tuple[int, str]:
 
 
 def state(repo: Repo) -> Path:
-    return Path(repo.environment["HOME"]) / ".local/state/safeai-git"
+    return Path(repo.environment["XDG_STATE_HOME"]) / "safeai-git"
 
 
 def copies(repo: Repo) -> list[Path]:

@@ -167,7 +167,7 @@ def test_B15_hook_ci_and_push_with_a_governor_that_dies_in_between(
     assert governor.audit().returncode in (0, 3)
     wrong = NoteKey("another.example/log", ED25519, OTHER_SIGNER.public.raw).format()
     assert repo.safeai("verify", f"{base}..HEAD", "--log-key", wrong).code == 1
-    remembered = list((Path(environment["HOME"]) / ".local/state/safeai-git/governors").glob("*.checkpoint"))
+    remembered = list((Path(environment["XDG_STATE_HOME"]) / "safeai-git/governors").glob("*.checkpoint"))
     assert remembered
 
 
