@@ -120,7 +120,10 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("__post_init__", "verify_inclusion", "verify_consistency", "_need_hashes"),
         ("test_log_guards.py", "test_log_merkle.py"),
     ),
-    "core/log/note.py": (("is_key_name", "__post_init__", "parse", "holds", "check"), NOTES),
+    "core/log/note.py": (
+        ("is_key_name", "__post_init__", "parse", "bounded", "believed_about", "holds", "check"),
+        NOTES,
+    ),
     "core/log/policy.py": (
         ("is_met_by", "parse_policy", "_read", "_add_log", "_group", "_new_name", "_vkey"),
         NOTES,

@@ -363,3 +363,54 @@ def test_odd_bytes_are_a_policy_or_refused(data: bytes) -> None:
 def test_the_log_signs_with_ed25519() -> None:
     note = Note.parse(SEVEN)
     assert note.signatures[0].body == LOG_SIGNER.sign(TEXT.encode())
+
+
+# A key that is believed up to a size
+
+NEXT_KEY = NoteKey(ORIGIN, ED25519, OTHER_SIGNER.public.raw)
+
+
+def bounded(key: NoteKey, size: int) -> NoteKey:
+    return NoteKey.bounded(f"{key.format()}@{size}")
+
+
+def test_a_former_key_says_nothing_about_later_checkpoints() -> None:
+    keys = [bounded(LOG_KEY, 7), NEXT_KEY]
+    for size in (6, 7, 8):
+        text = Checkpoint(ORIGIN, size, bytes(32)).format()
+        former, present = (
+            NoteSignature(ORIGIN, key.id, signer.sign(text.encode()))
+            for key, signer in ((LOG_KEY, LOG_SIGNER), (NEXT_KEY, OTHER_SIGNER))
+        )
+        for signatures in ((former, present), (present, former), (present,)):
+            note = Note(text, signatures).format()
+            assert open_checkpoint(note, ORIGIN, keys, verify).checkpoint.size == size
+        alone = Note(text, (former,)).format()
+        if size <= 7:
+            assert open_checkpoint(alone, ORIGIN, keys, verify).signers == (keys[0],)
+        else:
+            with pytest.raises(LogProofInvalid, match=r"with the former key .* counts up to size 7"):
+                open_checkpoint(alone, ORIGIN, keys, verify)
+        with pytest.raises(LogProofInvalid, match="is not signed by a key of that log"):
+            open_checkpoint(Note(text, (present,)).format(), ORIGIN, [keys[0]], verify)
+    assert LOG_KEY.believed_about(2**63 - 1)
+
+
+def test_how_a_former_key_is_written() -> None:
+    vkey = NEXT_KEY.format()
+    assert (bounded(NEXT_KEY, 0).until, NoteKey.bounded(vkey)) == (0, NEXT_KEY)
+    assert bounded(NEXT_KEY, 2**63 - 1).until == 2**63 - 1
+    assert bounded(NEXT_KEY, 5).format() == vkey
+    odd = NoteKey("log@7", ED25519, NEXT_KEY.public)
+    assert NoteKey.bounded(odd.format()) == odd
+    assert bounded(odd, 8).until == 8
+    for size in ("", "-1", "07", "1e3", " 1", str(2**63), "9" * 5_000, "\u0661"):
+        with pytest.raises(FormatError, match="a number of entries"):
+            NoteKey.bounded(f"{vkey}@{size}")
+    for text in ("@5", "nothing@5", f"{vkey[:-2]}@5", f"{vkey}@5@6", f"@{vkey}"):
+        with pytest.raises(FormatError):
+            NoteKey.bounded(text)
+    with pytest.raises(FormatError, match="not a verifier key"):
+        NoteKey.bounded("nothing")
+    with pytest.raises(FormatError):
+        NoteKey.parse(f"{vkey}@5")  # elsewhere a key is a key
