@@ -20,6 +20,7 @@ from safeai_git.core.log.merkle import Nodes, grown, inclusion_path
 from safeai_git.core.log.proof import LogProof
 from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.stores.port import Appended, Conflict, LogFailed, LogFull, Store, covered
+from safeai_git.governor.stores.tending import Tending
 
 MOST_ENTRIES = 1024
 """Entries of one batch."""
@@ -127,6 +128,7 @@ class AuditLog:
         self._covered = 0
         self._failed: LogFailed | None = None
         self._head_error: StorageError | None = None
+        self._tending: Tending | None = None
         self._turn = threading.Lock()
         """Held by whoever writes a batch; taken before the queue's."""
         self._queue: deque[Ticket] = deque()
@@ -173,6 +175,11 @@ class AuditLog:
         self._store.remember()
         self._writer.start()
         self._keeper.start()
+
+    def tend(self, tending: Tending) -> None:
+        """Have the store tended from here on."""
+        self._tending = tending
+        tending.start(self._fail)
 
     def watch(self, wake: Callable[[], None]) -> None:
         """Have `wake` called, from any thread, after entries became durable, ours or others'. Must not block."""
@@ -253,6 +260,8 @@ class AuditLog:
         self._ended.set()
         if self._keeper.is_alive():
             self._keeper.join()
+        if self._tending is not None:
+            self._tending.close()
         with self._turn:
             self._store.close()
 

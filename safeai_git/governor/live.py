@@ -8,7 +8,7 @@ the global one, since it might be what it meant.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from safeai_git.core import canonical
@@ -19,9 +19,11 @@ from safeai_git.core.kill_switch import Scope, Switches, SwitchEvent
 from safeai_git.core.log.entry import Entry, kind_of, parse_time
 from safeai_git.core.policy import Policy
 from safeai_git.core.policy_statement import PolicyStatement
+from safeai_git.governor.stores.port import Older, Store
+from safeai_git.governor.stores.segments import STATE_KINDS
 from safeai_git.policyfile import load
 
-KINDS = (b"keychange", b"killswitch", b"policy")
+_NEAR, _TOGETHER = 16, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,23 @@ class LiveState:
         """Take entries in; see `follower.Follows`."""
         for index, line in enumerate(lines, first):
             kind = kind_of(line)  # the follower has taken it apart
-            if kind in KINDS:
+            if kind in STATE_KINDS:
                 with self._lock:
                     self._apply(index, kind.decode(), Entry.parse(line))
                     self._changed += 1
         self._size = first + len(lines)
+
+    def take_older(self, store: Store, older: Older) -> None:
+        """Take in, of the entries that a start did not read, those that change something; before all others.
+
+        Raises:
+            LogFailed, LogAway, LookupError: They cannot be read.
+        """
+        for first, places in _near(older.changing()):
+            lines = store.read(first, places[-1] - first + 1)
+            for place in places:
+                self.take(place, lines[place - first : place - first + 1])
+        self._size = older.size
 
     def _apply(self, index: int, kind: str, entry: Entry) -> None:
         seconds = parse_time(entry.time) // 1000
@@ -139,6 +153,18 @@ class LiveState:
         held = self._policy
         if held is None or statement.version > held.statement.version:
             self._policy = LoggedPolicy(statement, opened, text.encode(), index)
+
+
+def _near(places: Iterable[int]) -> Iterator[tuple[int, list[int]]]:
+    """Places that are read together, since little lies between them."""
+    near: list[int] = []
+    for place in places:
+        if near and (place - near[-1] > _NEAR or place - near[0] >= _TOGETHER):
+            yield near[0], near
+            near = []
+        near.append(place)
+    if near:
+        yield near[0], near
 
 
 def _object(body: bytes) -> dict[str, canonical.JSON]:

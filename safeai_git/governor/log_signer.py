@@ -53,7 +53,10 @@ class LogSigner:
         Raises:
             CouldNotDecide: A key cannot be used, or gave a signature that does not hold.
         """
-        text = Checkpoint(self.origin, size, root).format()
+        return self.sign_text(Checkpoint(self.origin, size, root).format())
+
+    def sign_text(self, text: str) -> bytes:
+        """A note of another text, which must not look like a checkpoint's; raises as `sign` does."""
         signatures = []
         for key, signer in self._signers:
             body = signer.sign(text.encode())

@@ -168,6 +168,11 @@ class Metrics:
             "1 when what follows from the log (keys, policy, kill switches) cannot be kept up to date.",
             governor.services.records.follower.failure is not None,
         )
+        yield _gauge(
+            "safeai_log_unread_entries",
+            "Entries that the start took from audit.index, and that nobody has read since.",
+            store.unheld,
+        )
         size, since = self._newest(store.published)
         yield _gauge("safeai_log_checkpoint_size", "Entries under the newest signed checkpoint.", size)
         yield _gauge(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from safeai_git import __version__
 from safeai_git.core.canonical import JSON
+from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError, LogProofInvalid, SafeAIError
 from safeai_git.core.log.checkpoint import open_checkpoint
 from safeai_git.core.log.entry import Draft
@@ -16,7 +18,11 @@ from safeai_git.governor.audit_log import AuditLog
 from safeai_git.governor.log_signer import LogSigner
 from safeai_git.governor.stores.file import RESERVE, FileStore, Identity
 from safeai_git.governor.stores.port import LogFailed, Store
+from safeai_git.governor.stores.segments import SEGMENT
+from safeai_git.governor.stores.tending import Tending
 from safeai_git.keys.ed25519 import verify
+
+logger = logging.getLogger(__name__)
 
 
 def start_entry(signer: LogSigner) -> Draft:
@@ -38,10 +44,12 @@ def open_file_log(
     on_batch: Callable[[float, SafeAIError | None], None] | None = None,
     on_sync: Callable[[float], None] | None = None,
     guard: Callable[[Store], None] = lambda _store: None,
+    whole: bool = False,
 ) -> AuditLog:
     """Open, recover and start the log in a folder; begin one where none was.
 
-    `guard` may look at the store, and raise, before anything is signed.
+    `guard` may look at the store, and raise, before anything is signed. With `whole` all of the log is read first, whatever
+    the index says.
 
     Raises:
         StorageError: Another process has it, or it cannot be read or written.
@@ -49,7 +57,7 @@ def open_file_log(
         CouldNotDecide: The checkpoint could not be signed.
     """
     store = FileStore.open_folder(
-        folder, Identity(signer.origin, signer.keys, verify), head=head, reserve=reserve
+        folder, Identity(signer.origin, signer.keys, verify), head=head, reserve=reserve, whole=whole
     )
     store.on_sync = on_sync
     log = AuditLog(
@@ -65,6 +73,9 @@ def open_file_log(
         _hold_against_former_keys(store, signer)
         guard(store)
         log.start(_first(store, store.size, signer))
+        if store.unused and store.size >= SEGMENT:
+            logger.warning("all of the log was read; audit.index was not used: %s", safe_text(store.unused))
+        log.tend(Tending(store.tended(), signer.sign_text))
     except BaseException:
         store.close()
         raise

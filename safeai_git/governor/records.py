@@ -53,7 +53,11 @@ class Records:
             LogProofInvalid: It contradicts itself.
         """
         state = LiveState()
-        follower = Follower(log, state, name="audit-state")
+        position = 0, ""
+        if (older := log.store.older()) is not None:
+            state.take_older(log.store, older)
+            position = older.size, older.prev
+        follower = Follower(log, state, position=position, name="audit-state")
         follower.catch_up()
         follower.start()
         return cls(log, state, follower, now)

@@ -222,6 +222,7 @@ def _open_log(
             on_batch=metrics.batch,
             on_sync=metrics.sync_seconds.observe,
             guard=guard,
+            whole=settings.read_log_first,
         )
     postgres = importlib.import_module("safeai_git.governor.stores.postgres")  # psycopg is slow to load
 

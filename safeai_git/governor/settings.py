@@ -173,6 +173,13 @@ VARIABLES: tuple[Variable, ...] = (
         _path,
     ),
     Variable(
+        "SAFEAI_READ_LOG_FIRST",
+        "read_log_first",
+        "'on': a start reads all of audit.log before it serves; 'off': what audit.index does not vouch for, the rest afterwards.",
+        "off",
+        _switch,
+    ),
+    Variable(
         "SAFEAI_WITNESS_REQUIRED",
         "witness_required",
         "'on': nothing is published and no verdict acknowledged before the policy's quorum has cosigned.",
@@ -381,6 +388,7 @@ class Settings:
     log_keys: tuple[NoteKey, ...]
     database_url: str
     witness_policy: Path | None
+    read_log_first: bool
     witness_required: bool
     jwt_algorithm: str
     jwt_secret: str

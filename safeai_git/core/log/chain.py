@@ -96,6 +96,20 @@ class Chain:
         """How many of them a commit line covers."""
         return self.checkpoint.checkpoint.size if self.checkpoint else 0
 
+    def begin_behind(self, line: bytes, frontier: Frontier) -> None:
+        """Go on behind an entry that the caller has checked.
+
+        Args:
+            line: The entry.
+            frontier: The tree over all entries up to it.
+
+        Raises:
+            FormatError: The line is no entry.
+        """
+        self._time = taken_apart(line)[3]
+        self._prev = b2a_base64(sha256(b"\x00" + line).digest(), newline=False)
+        self.frontier = frontier
+
     def entry(self, line: bytes) -> tuple[str, str, bytes]:
         """Take an entry.
 

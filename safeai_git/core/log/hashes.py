@@ -14,18 +14,17 @@ class Hashes:
     def __init__(self) -> None:
         self._rows: list[bytearray] = [bytearray()]
 
-    def append(self, leaf: bytes) -> None:
-        """Add a leaf's hash."""
-        level = 0
+    def append(self, leaf: bytes, level: int = 0) -> None:
+        """Add a leaf's hash, or the hash of a whole tile to the row above it: `level` counts rows."""
         while True:
+            while level >= len(self._rows):
+                self._rows.append(bytearray())
             row = self._rows[level]
             row += leaf
             if len(row) % _TILE_BYTES:
                 return
             leaf = tile_root(bytes(row[-_TILE_BYTES:]))
             level += 1
-            if level == len(self._rows):
-                self._rows.append(bytearray())
 
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree.

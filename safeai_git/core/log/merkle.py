@@ -104,6 +104,11 @@ def root(size: int, nodes: Nodes) -> bytes:
     return _fold([nodes(level, index) for level, index in _parts(0, size)])
 
 
+def frontier_of(size: int, nodes: Nodes) -> Frontier:
+    """The right edge of the tree of a size."""
+    return Frontier(size, [nodes(level, index) for level, index in _parts(0, size)])
+
+
 def inclusion_path(index: int, size: int, nodes: Nodes) -> list[bytes]:
     """Prove that a leaf is in a tree: the hashes from its sibling up to the root's child (RFC 6962 §2.1.1).
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from safeai_git.governor.doctor.case import Case, size_of
 from safeai_git.governor.doctor.report import Examined
 from safeai_git.governor.service import LEAST_FREE
-from safeai_git.governor.stores.file import HEAD, LOCK, LOG, RESERVE
+from safeai_git.governor.stores.file import HEAD, RESERVE
+from safeai_git.governor.stores.lock import LOCK, LOG
 
 _FLEETING = frozenset({"tmpfs", "ramfs", "overlay", "aufs"})
 _REMOTE = frozenset({"nfs", "cifs", "smb3", "9p", "fuse.sshfs"})

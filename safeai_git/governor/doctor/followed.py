@@ -14,11 +14,12 @@ from safeai_git.core.trust import format_time
 from safeai_git.governor.doctor.case import Case, ago
 from safeai_git.governor.doctor.database import governing_entries
 from safeai_git.governor.doctor.report import Examined
-from safeai_git.governor.live import KINDS, LiveState
+from safeai_git.governor.live import LiveState
 from safeai_git.governor.stores.recovery import chunks
+from safeai_git.governor.stores.segments import STATE_KINDS
 
 SOON_SECONDS = 30 * 86_400
-_MARKS = tuple(b'"kind":"' + kind + b'"' for kind in KINDS)
+_MARKS = tuple(b'"kind":"' + kind + b'"' for kind in STATE_KINDS)
 
 
 def examine(case: Case) -> Iterator[Examined]:
@@ -72,7 +73,7 @@ def _governing(pieces: Iterable[bytes]) -> Iterator[bytes]:
         for line in whole.split(b"\n"):
             if is_entry(line) and any(mark in line for mark in _MARKS):
                 try:
-                    if taken_apart(line)[5] in KINDS:
+                    if taken_apart(line)[5] in STATE_KINDS:
                         yield line
                 except FormatError:
                     continue  # damage, which the log's own examiner finds

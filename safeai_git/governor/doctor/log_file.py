@@ -24,7 +24,8 @@ from safeai_git.files import read_bounded
 from safeai_git.governor.doctor.case import Case, ago, size_of
 from safeai_git.governor.doctor.report import Examined
 from safeai_git.governor.service import origin_of
-from safeai_git.governor.stores.file import HEAD, LOG
+from safeai_git.governor.stores.file import HEAD
+from safeai_git.governor.stores.lock import LOG
 from safeai_git.governor.stores.recovery import chunks
 from safeai_git.governor.witnesses import FOLDER, QUORUM, SOME
 from safeai_git.keys.ed25519 import verify

@@ -13,7 +13,7 @@ from safeai_git.core.errors import FormatError
 from safeai_git.files import read_bounded
 from safeai_git.governor.doctor.case import Case
 from safeai_git.governor.doctor.report import Examined
-from safeai_git.governor.stores.file import LOCK
+from safeai_git.governor.stores.lock import LOCK
 
 _SECONDS = 3.0
 _ROW = re.compile(r"\d+: FLOCK\s+\S+\s+WRITE (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")

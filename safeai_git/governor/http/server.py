@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from safeai_git.core.errors import StorageError, WrongUse
+from safeai_git.core.errors import LogProofInvalid, SafeAIError, StorageError, WrongUse
 from safeai_git.governor.http.app import create_app
 from safeai_git.governor.logs import configure
 from safeai_git.governor.service import Governor, open_governor
@@ -239,7 +239,7 @@ def serve(settings: Settings) -> None:
         server = Server(config, governor)
         servers.append(server)
         if failures:
-            raise failures[0]
+            raise _ending(failures[0])
         try:
             server.run()
         except SystemExit:  # uvicorn's answer to an address that it cannot have; it has said why
@@ -249,8 +249,14 @@ def serve(settings: Settings) -> None:
     finally:
         governor.close()
     if server.failed is not None:
-        raise server.failed
+        raise _ending(server.failed)
     log.info("stopped", entries=governor.log.store.size)
+
+
+def _ending(failure: LogFailed) -> SafeAIError:
+    """What a failure ends the process with: a log that proved to be another one, with what refuses it at a start."""
+    cause = failure.__cause__
+    return cause if isinstance(cause, LogProofInvalid) else failure
 
 
 def _announce(governor: Governor, config: uvicorn.Config, address: tuple[str, int]) -> None:
@@ -267,6 +273,7 @@ def _announce(governor: Governor, config: uvicorn.Config, address: tuple[str, in
         log=governor.origin,
         store="postgresql" if settings.database_url else str(settings.data_dir / "audit.log"),
         entries=governor.log.store.size,
+        unread=governor.log.store.unheld,
         key=governor.signer.key_id,
         verifier=governor.verifier,
     )

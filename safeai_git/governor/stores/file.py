@@ -7,7 +7,6 @@ new start may look again. ``audit.head`` remembers the newest checkpoint; ``audi
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import time
@@ -16,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError, LogProofInvalid, StorageError
+from safeai_git.core.log import base64
 from safeai_git.core.log.chain import Chain, is_commit, lines_of
 from safeai_git.core.log.checkpoint import OpenedCheckpoint, open_checkpoint
 from safeai_git.core.log.entry import Draft, format_commit
@@ -25,11 +24,15 @@ from safeai_git.core.log.merkle import leaf_hash
 from safeai_git.core.log.note import MAX_BYTES, NoteKey
 from safeai_git.core.trust import Verify
 from safeai_git.files import read_bounded, sync_folder, write_atomically
-from safeai_git.governor.stores.port import Appended, LogFailed, LogFull
-from safeai_git.governor.stores.recovery import EVERY, Cut, chunks, quarantine, read_log, rolled_back
-from safeai_git.governor.stores.state import State
+from safeai_git.governor.stores.index_file import NOTE, IndexFile
+from safeai_git.governor.stores.lock import LOG, locked
+from safeai_git.governor.stores.port import Appended, LogFailed, LogFull, Older, covered
+from safeai_git.governor.stores.recovery import Cut, chunks, quarantine, read_log, resume, rolled_back
+from safeai_git.governor.stores.sealed import SealedState
+from safeai_git.governor.stores.segments import EVERY, SEGMENT, set_bits
+from safeai_git.governor.stores.tending import Tended
 
-LOG, HEAD, LOCK = "audit.log", "audit.head", "audit.lock"
+HEAD = "audit.head"
 
 RESERVE = 64 * 1024 * 1024
 """Bytes that must stay free: below it nothing is taken any more, well before a write would fail."""
@@ -56,6 +59,8 @@ class FileStore:
     Attributes:
         path: The log.
         cut: What a crash had left behind the last whole line, if it had.
+        unheld: How many entries the start took from the index, and nobody has read since.
+        unused: Why the index was not used; empty where it was.
     """
 
     def __init__(self, folder: Path, identity: Identity, *, head: Path, reserve: int, lock: int) -> None:
@@ -66,7 +71,10 @@ class FileStore:
         self._head_path = head
         self._reserve = reserve
         self._lock = lock
-        self._state = State(self.entry)
+        self.unheld = 0
+        self.unused = "all of the log was to be read"
+        self._index = IndexFile(folder, identity.origin)
+        self._state = SealedState(self.entry, self._index)
         self._marks = array("Q")
         self._failed: LogFailed | None = None
         self._published: bytes | None = None
@@ -82,6 +90,7 @@ class FileStore:
         *,
         head: Path | None = None,
         reserve: int = RESERVE,
+        whole: bool = False,
     ) -> FileStore:
         """Open the log in a folder, or begin one where none was before.
 
@@ -90,15 +99,16 @@ class FileStore:
             identity: Whose log it is.
             head: Where the newest checkpoint is remembered; ``audit.head`` beside the log if not said.
             reserve: Bytes of the disk that must stay free.
+            whole: Read all of the log, whatever the index says.
 
         Raises:
             StorageError: Another process has it, or it cannot be read or written.
             LogProofInvalid: It is damaged, rolled back, forked, or gone though there was one.
         """
-        lock = _locked(folder)
+        lock = locked(folder)
         store = cls(folder, identity, head=head or folder / HEAD, reserve=reserve, lock=lock)
         try:
-            store._open()
+            store._open(whole=whole)
         except OSError as error:
             store._let_go()
             raise StorageError(
@@ -110,7 +120,7 @@ class FileStore:
             raise
         return store
 
-    def _open(self) -> None:
+    def _open(self, *, whole: bool) -> None:
         anchor = self._anchor()
         self._refuse_traces(anchor)
         if not self.path.exists() and not self.path.is_symlink():
@@ -124,8 +134,9 @@ class FileStore:
         # After a crash some of it may be in memory only; what cannot be synced must not be signed.
         os.fdatasync(self._file)
         os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
-        chain = Chain(self._identity.origin, self._identity.keys, self._identity.verify)
-        scan = read_log(self._reading, chain, self._state, self._marks, anchor)
+        chain = self._chain()
+        offset = 0 if whole else self._resume(chain, anchor)
+        scan = read_log(self._reading, chain, self._state, self._marks, anchor, offset)
         if scan.end < os.fstat(self._file).st_size:
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             self.cut = quarantine(self.path, self._file, scan.end, stamp, scan.fault)
@@ -134,6 +145,44 @@ class FileStore:
         if anchor is not None and anchor.checkpoint.size > chain.committed:
             self._published = anchor.note  # the commit line was lost, its entries were not
         self._remembered = anchor.note if anchor else None
+
+    def _chain(self) -> Chain:
+        return Chain(self._identity.origin, self._identity.keys, self._identity.verify)
+
+    def _resume(self, chain: Chain, anchor: OpenedCheckpoint | None) -> int:
+        """Take in what the index holds; the byte of the log at which reading goes on, 0 where it is of no use."""
+        try:
+            self._state, offset = resume(self._reading, chain, self._index, self.entry, self._marks, anchor)
+        except (OSError, ValueError, LookupError, FormatError, LogProofInvalid, LogFailed) as error:
+            none = isinstance(error, FileNotFoundError)
+            self.unused = "there is none" if none else getattr(error, "message", str(error))
+            self._index.close()
+            self._index = IndexFile(self.path.parent, self._identity.origin)
+            self._state = SealedState(self.entry, self._index)
+            self._marks = array("Q")
+            return 0
+        self.unused, self.unheld = "", self._index.size
+        return offset
+
+    def older(self) -> Older | None:
+        """What the index says of its entries."""
+        bits = self._state.bits
+        size = len(bits) * SEGMENT
+        if not size:
+            return None
+        prev = base64.encode(self.node(0, size - 1))
+        return Older(
+            size, prev, lambda: (i for at, one in enumerate(bits) for i in set_bits(one, at * SEGMENT))
+        )
+
+    def tended(self) -> Tended:
+        """What is done beside the log, once it has begun."""
+        where = self.path, self._reading, self._chain, self._index, self._state
+        return Tended(*where, lambda: covered(self._published), self._held, self._fail)
+
+    def _held(self, size: int) -> None:
+        if size >= self.unheld:
+            self.unheld = 0
 
     def _anchor(self) -> OpenedCheckpoint | None:
         try:
@@ -157,7 +206,8 @@ class FileStore:
             return
         if anchor is not None and anchor.checkpoint.size:
             raise rolled_back(0, anchor)
-        traces = sorted(one.name for one in self.path.parent.glob(f"{LOG}.*"))
+        found = [*self.path.parent.glob(f"{LOG}.*"), *self.path.parent.glob(NOTE)]
+        traces = sorted(one.name for one in found)
         if self.path.exists():  # a crash in the very first entry leaves an empty log and a torn end
             traces = [name for name in traces if not name.startswith(f"{LOG}.torn-")]
         if traces:
@@ -250,6 +300,10 @@ class FileStore:
                     break
         except OSError as error:
             raise LogFailed(f"{self.path} cannot be read: {error.strerror or error}") from error
+        older = found[: max(0, self.unheld - first)]
+        if older and not self._state.holds(first, older):
+            self._index.forget()
+            raise self._fail(f"one of the entries {first} to {first + len(older) - 1} was changed")
         return found
 
     def tail(self) -> tuple[int, str]:
@@ -290,6 +344,7 @@ class FileStore:
             if descriptor >= 0:
                 os.close(descriptor)
         self._file = self._reading = self._lock = -1
+        self._index.close()
 
     def _check_place(self) -> None:
         """Whether the file is still the one that the path names, and ends where we left it."""
@@ -342,31 +397,3 @@ class FileStore:
 
 def _differs(line: bytes, leaf: bytes) -> bool:
     return leaf_hash(line) != leaf
-
-
-def _locked(folder: Path) -> int:
-    """Take the folder's lock; its descriptor.
-
-    Raises:
-        StorageError: Another process has it, or there is no such folder.
-    """
-    path = folder / LOCK
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be opened: {error.strerror or error}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
-    except BlockingIOError:
-        holder = safe_text(os.pread(lock, 200, 0).decode("utf-8", "surrogateescape").strip())
-        os.close(lock)
-        raise StorageError(
-            f"another process appends to {folder / LOG}: {holder or 'it has not said which'}",
-            hint="one process has the file at a time; several replicas need PostgreSQL (SAFEAI_DATABASE_URL)",
-        ) from None
-    except OSError as error:
-        os.close(lock)
-        raise StorageError(f"{path} cannot be locked: {error.strerror or error}") from error
-    return lock

@@ -55,6 +55,14 @@ class MemoryStore:
         head = self._state.head
         return head.frontier.size, head.prev
 
+    @property
+    def unheld(self) -> int:
+        """None."""
+        return 0
+
+    def older(self) -> None:
+        """Nothing is known but by reading."""
+
     def watch(self, wake: Callable[[], None]) -> None:
         """Nobody else appends."""
 

@@ -6,7 +6,7 @@ placed a second time. It signs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,6 +78,21 @@ class Appended:
     root: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Older:
+    """Entries of which a start knows what they amount to.
+
+    Attributes:
+        size: How many.
+        prev: Base64 of the last one's leaf hash.
+        changing: Those that change keys, policy or kill switches, in order: they have to be read.
+    """
+
+    size: int
+    prev: str
+    changing: Callable[[], Iterator[int]]
+
+
 def covered(note: bytes | None) -> int:
     """How many entries a checkpoint of our own covers; none where there is no checkpoint."""
     return Checkpoint.parse(Note.parse(note).text).size if note else 0
@@ -89,6 +104,10 @@ class Store(Protocol):
     @property
     def size(self) -> int:
         """How many entries there are."""
+
+    @property
+    def unheld(self) -> int:
+        """How many entries a start took for granted, and nobody has read since."""
 
     @property
     def published(self) -> bytes | None:
@@ -140,6 +159,9 @@ class Store(Protocol):
 
     def tail(self) -> tuple[int, str]:
         """How many entries there are now, those of others included, and base64 of the last one's leaf hash."""
+
+    def older(self) -> Older | None:
+        """The part of the log that was not read at the start, since what it amounts to is known; ``None`` for none."""
 
     def watch(self, wake: Callable[[], None]) -> None:
         """Have `wake` called, from any thread, soon after somebody else appended what all must know at once."""

@@ -232,6 +232,14 @@ class PostgresStore:
         size, prev = rows[0]
         return size, base64.encode(bytes(prev)) if size else ""
 
+    @property
+    def unheld(self) -> int:
+        """None."""
+        return 0
+
+    def older(self) -> None:
+        """Nothing is known but by reading."""
+
     def watch(self, wake: Callable[[], None]) -> None:
         """Listen for what other Governors append of the kinds that spread at once."""
         self._listeners.append(Listener(self._url, self._log_id, wake))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,13 +17,15 @@ from safeai_git.core.errors import FormatError, LogProofInvalid, StorageError
 from safeai_git.core.log.chain import Chain, Line, holds_valid_commit, is_commit, lines_of
 from safeai_git.core.log.checkpoint import Checkpoint, OpenedCheckpoint
 from safeai_git.core.log.entry import parse_commit, parse_time
+from safeai_git.core.log.merkle import frontier_of
 from safeai_git.core.log.note import Note
 from safeai_git.files import sync_folder
+from safeai_git.governor.stores.index_file import IndexFile
+from safeai_git.governor.stores.sealed import SealedState
+from safeai_git.governor.stores.segments import EVERY
 from safeai_git.governor.stores.state import Head, State
 
 CHUNK = 1 << 20
-EVERY = 64
-"""The offset of every so many-th entry is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +66,28 @@ def chunks(descriptor: int, offset: int, size: int = CHUNK) -> Iterator[bytes]:
 
 
 def read_log(
-    descriptor: int, chain: Chain, state: State, marks: array[int], anchor: OpenedCheckpoint | None
+    descriptor: int,
+    chain: Chain,
+    state: State,
+    marks: array[int],
+    anchor: OpenedCheckpoint | None,
+    offset: int = 0,
 ) -> Scan:
     """Read a log into a state.
 
     Args:
         descriptor: The file.
-        chain: A new one, with the log's origin and keys.
+        chain: A new one, with the log's origin and keys, or that of `resume`, as are the next two.
         state: A new one, which reads entries by the marks.
         marks: Takes the offsets of the entries 0, 64, 128, …
         anchor: The checkpoint that the log had when it was last seen.
+        offset: Where to begin, in bytes.
 
     Raises:
         LogProofInvalid: Damage that no crash can have done, or not what the anchor says.
     """
-    scan = Scan()
-    lines = lines_of(chunks(descriptor, 0))
+    scan = Scan(offset)
+    lines = lines_of(chunks(descriptor, offset), offset)
     for line in lines:
         try:
             _take(line, chain, state, marks)
@@ -94,6 +102,46 @@ def read_log(
         raise rolled_back(chain.size, anchor)
     state.head = Head(chain.frontier, chain.prev, parse_time(chain.time) if chain.time else 0)
     return scan
+
+
+def resume(
+    descriptor: int,
+    chain: Chain,
+    index: IndexFile,
+    entry: Callable[[int], bytes],
+    marks: array[int],
+    anchor: OpenedCheckpoint | None,
+) -> tuple[SealedState, int]:
+    """Take in what the index holds, and be where it ends; the arguments are those of `read_log` and of `SealedState`.
+
+    Returns:
+        The state, and the byte of the log at which reading goes on.
+
+    Raises:
+        FileNotFoundError: There is no index.
+        OSError: It, or the log, cannot be read.
+        FormatError, LogProofInvalid: It is not to be believed, or the log is not the one that it is of.
+    """
+    index.claim(chain.keys, chain.verify)
+    state = SealedState(entry, index)
+    state.adopt(index.records(), marks)
+    size = index.size
+    if state.root_of(size) != index.root:
+        raise LogProofInvalid("its hashes do not lead to its root")
+    remembered = anchor.checkpoint if anchor else Checkpoint(chain.origin, size, index.root)
+    if remembered.size <= size and state.root_of(remembered.size) != remembered.root:
+        raise LogProofInvalid("it is not of the log that the remembered checkpoint is of")
+    last = None
+    skip = EVERY
+    for line in lines_of(chunks(descriptor, marks[-1], 1 << 16), marks[-1]):
+        if line.ended and not is_commit(line.data):
+            skip, last = skip - 1, line
+        if not skip or not line.ended:
+            break
+    if skip or last is None or not state.holds(size - 1, [last.data]):
+        raise LogProofInvalid("the log has another entry where it ends")
+    chain.begin_behind(last.data, frontier_of(size, state.hashes.node))
+    return state, last.offset + len(last.data) + 1
 
 
 def _take(line: Line, chain: Chain, state: State, marks: array[int]) -> None:

@@ -96,12 +96,13 @@ class State:
 
     Args:
         entry: Reads the bytes of an entry that was taken in.
+        salt: Of the ids; a new one if not said.
     """
 
-    def __init__(self, entry: Callable[[int], bytes]) -> None:
+    def __init__(self, entry: Callable[[int], bytes], salt: bytes | None = None) -> None:
         self.head = Head()
         self.hashes = Hashes()
-        self._ids = Ids(os.urandom(16))
+        self._ids = Ids(salt or os.urandom(16))
         self._places: dict[str, int] = {}
         self._entry = entry
 
@@ -116,11 +117,15 @@ class State:
         return None if found is None else found.seq
 
     def _at(self, place: int, key: str) -> Entry | None:
-        for index in self._ids.at(place):
+        for index in self.candidates(place):
             entry = Entry.parse(self._entry(index))
             if entry.id == key:
                 return entry
         return None
+
+    def candidates(self, place: int) -> list[int]:
+        """The entries that an id's place may stand for."""
+        return self._ids.at(place)
 
     def remember(self, key: str, leaf: bytes, index: int) -> None:
         """Take in an entry's hash and id, which was looked for before; the head is the caller's to move."""
