@@ -30,6 +30,7 @@ from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, KeyUnusable, LogProofInvalid, StorageError, WrongUse
 from safeai_git.core.log.note import NoteKey
 from safeai_git.core.policy_parts import GovernorLink
+from safeai_git.core.publickey import PublicKey
 from safeai_git.core.receipt import Logged, Receipt, check_receipt
 from safeai_git.core.verdict import parse_statement
 from safeai_git.files import read_bounded
@@ -54,11 +55,16 @@ class Destination(Struct, frozen=True):
 
     Attributes:
         address: Where it is.
-        keys: The log's keys.
+        keys: The log's keys, those included that only count for what was logged before their end.
     """
 
     address: Address
     keys: tuple[NoteKey, ...]
+
+    @property
+    def present(self) -> tuple[PublicKey, ...]:
+        """Those that may still sign something else than a checkpoint: a lease, a policy."""
+        return tuple(PublicKey(one.public) for one in self.keys if one.until is None)
 
 
 @dataclass(slots=True)
@@ -113,6 +119,11 @@ def destination(
     if len({one.name for one in keys}) != 1:
         raise KeyUnusable(
             "the log's keys have different names", hint="all keys of one log carry the log's name"
+        )
+    if all(one.until is not None for one in keys):
+        raise KeyUnusable(
+            "none of the log's keys is in use: each is said to have an end",
+            hint="name the present one too, without '@SIZE'",
         )
     pair = environ.get(CERTIFICATE_VARIABLE), environ.get(CERTIFICATE_KEY_VARIABLE)
     certificate = (pair[0], pair[1]) if pair[0] and pair[1] else None

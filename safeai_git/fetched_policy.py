@@ -18,7 +18,7 @@ from safeai_git.client.governor import GovernorClient
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import FormatError, GovernorUnavailable, PolicyError, StorageError
 from safeai_git.core.policy_statement import POLICY_NAMESPACE
-from safeai_git.core.publickey import PublicKey, format_openssh
+from safeai_git.core.publickey import format_openssh
 from safeai_git.delivery import URL_KEY, Destination, destination
 from safeai_git.files import read_bounded, write_atomically
 from safeai_git.git.repository import Repository
@@ -133,9 +133,8 @@ def _held(path: Path, keyring: Keyring, now: float) -> tuple[Fetched | None, str
 
 def _log_keys(to: Destination) -> Keyring:
     lines = [
-        b'governor namespaces="%b" %b'
-        % (POLICY_NAMESPACE.encode(), format_openssh(PublicKey(one.public)).strip())
-        for one in to.keys
+        b'governor namespaces="%b" %b' % (POLICY_NAMESPACE.encode(), format_openssh(one).strip())
+        for one in to.present
     ]
     return Keyring.parse(b"\n".join(lines), "the Governor's key")
 

@@ -19,7 +19,6 @@ from safeai_git.core.envelope import MAX_LINE, Envelope
 from safeai_git.core.errors import CouldNotDecide, FormatError, StorageError, WrongUse
 from safeai_git.core.kill_switch import LEASE_TYPE, Lease
 from safeai_git.core.policy import PolicyStack
-from safeai_git.core.publickey import PublicKey
 from safeai_git.delivery import Destination, destination
 from safeai_git.files import read_bounded, write_atomically
 from safeai_git.git.repository import Repository
@@ -113,7 +112,7 @@ def opened(line: bytes, to: Destination, name: str) -> Lease:
         FormatError: It is none, none of the log's keys signed it, or it is for somebody else.
     """
     envelope = Envelope.parse(line)
-    keys = {PublicKey(one.public).key_id: one.public for one in to.keys}
+    keys = {one.key_id: one.raw for one in to.present}
     if envelope.payload_type != LEASE_TYPE or not any(
         one.keyid in keys and verify(keys[one.keyid], one.sig, envelope.signed_bytes)
         for one in envelope.signatures

@@ -15,6 +15,7 @@ from test_push import KEY, governed, named, registered
 from tools_governor import Governor
 from tools_log import LOG_SIGNER, ORIGIN, OTHER_SIGNER
 
+from safeai_git.core.log.note import ED25519, NoteKey
 from safeai_git.core.publickey import format_openssh
 from safeai_git.fetched_policy import ASK_AFTER_SECONDS
 from safeai_git.published_policy import publish
@@ -140,6 +141,13 @@ def test_what_does_not_count_is_refused_and_said(
         code, said = check(repo, env)
         assert (code, why in said) == (3, True), (why, said)
         assert copies(repo)[0].read_bytes() == kept
+    # Whoever stole a former key cannot publish either.
+    present = NoteKey(ORIGIN, ED25519, OTHER_SIGNER.public.raw).format()
+    exchanged = env | {"SAFEAI_GOVERNOR_KEY": f"{KEY.format()}@9 {present}"}
+    liar.policy = served(4)
+    age(repo)
+    code, said = check(repo, exchanged)
+    assert (code, "is not a policy that the organisation published" in said) == (3, True), said
     liar.status, liar.policy = 302, b""
     age(repo)
     assert check(repo, env)[0] == 3

@@ -15,6 +15,7 @@ from test_push import KEY, LOG_SIGNER, ORIGIN, governed, listening, named
 from tools_governor import Governor, lease_line
 
 from safeai_git.core.errors import WrongUse
+from safeai_git.core.log.note import ED25519, NoteKey
 from safeai_git.governor.settings import read_settings
 from safeai_git.keys.ed25519 import Ed25519Signer
 from safeai_git.keys.file import generate, load
@@ -193,14 +194,40 @@ def test_what_is_no_lease_of_the_log_s_key_is_not_believed(
     assert "not known" in denied.both
 
 
-def served(tmp_path: Path, environment: dict[str, str], line: bytes, held: bytes = b"") -> Any:
+def test_a_former_key_signs_no_lease(
+    tmp_path: Path, environment: dict[str, str], other: Ed25519Signer
+) -> None:
+    """Whoever stole it could release what was engaged; what was logged under it counts on."""
+    present = NoteKey(ORIGIN, ED25519, other.public.raw).format()
+    former = f"{KEY.format()}@9"
+    for number, (signer, keys, code) in enumerate(
+        (
+            (LOG_SIGNER, f"{former} {present}", 1),
+            (other, f"{former} {present}", 0),
+            (LOG_SIGNER, f"{KEY.format()} {present}", 0),
+            (LOG_SIGNER, former, 1),
+        )
+    ):
+        done = served(tmp_path / str(number), environment, lease_line(signer, ORIGIN), keys=keys)
+        assert done.code == code, done.both
+        assert ("not known" in done.both) == (code == 1)
+        assert ("none of the log's keys is in use" in done.both) == (keys == former)
+
+
+def served(
+    tmp_path: Path,
+    environment: dict[str, str],
+    line: bytes,
+    held: bytes = b"",
+    keys: str = KEY.format(),
+) -> Any:
     """What ``check`` says where the Governor hands out this."""
     serving = listening(lambda body: (200, b"{}"))
     serving.lease = line
     with serving as (server, _):
         url = f"http://127.0.0.1:{server.server_port}"
         repo = staged(governed(tmp_path / "repo", environment, url))
-        env = {"SAFEAI_GOVERNOR": url, "SAFEAI_GOVERNOR_KEY": KEY.format()}
+        env = {"SAFEAI_GOVERNOR": url, "SAFEAI_GOVERNOR_KEY": keys}
         if held:
             serving.lease = held
             check(repo, env)
