@@ -128,6 +128,8 @@ class LooseObjects(pygit2.OdbBackend):
     def exists_cb(self, oid: object) -> bool:
         """Whether one of the folders has a file of that name."""
         name = str(oid)
+        if name in self._begun:
+            return True
         return any(os.path.exists(_place(folder, name)) for folder in self._folders)  # noqa: PTH110 - asked often
 
     def exists_prefix_cb(self, oid: object) -> object:
