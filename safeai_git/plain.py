@@ -56,11 +56,11 @@ class _Line:
         return line if line.values.get("--format", "text") in ("text", "json", "jsonl") else None
 
 
-def _during(line: _Line, use: Callable[[Session], int]) -> Action:
+def _during(line: _Line, use: Callable[[Session], int], *, brief: bool = False) -> Action:
     def action() -> int:
-        from safeai_git.commands.session import Session
+        from safeai_git.commands.session import BriefSession, Session
 
-        session = Session.here(line.values.get("--format", "text"))
+        session = (BriefSession if brief else Session).here(line.values.get("--format", "text"))
         try:
             return use(session)
         finally:
@@ -104,7 +104,7 @@ def _replay(arguments: list[str]) -> Action | None:
             session, command.Request("".join(line.places), show_output="--quiet" not in line.flags)
         )
 
-    return _during(line, replay)
+    return _during(line, replay, brief=True)
 
 
 def _verify(arguments: list[str]) -> Action | None:

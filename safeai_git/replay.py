@@ -145,7 +145,9 @@ class Replayer:
                 by_name[check.name] = found[check]
         return by_name
 
-    def look(self, proposal: Proposal, check: Check, terminal: Terminal, policy: PolicyStack) -> Outcome:
+    def look(
+        self, tree: str, check: Check, terminal: Terminal, policy: PolicyStack, *, base_tree: str
+    ) -> Outcome:
         """Let a person look around where a check would run. No evidence comes of it.
 
         Raises:
@@ -154,7 +156,7 @@ class Replayer:
         if refused := policy.refused_mounts(check):
             raise SandboxUnavailable(_refused(refused), hint="ask whoever keeps the organisation's policy")
         backend = choose(state_dir=self._repository.private_directory, least=check.isolation)
-        of = _Target(proposal.tree, proposal.base_tree, policy.setup_network)
+        of = _Target(tree, base_tree, policy.setup_network)
         with self._environment(of, check, backend) as prepared, self._laid(of.tree, backend) as laid:
             job = self._job(check, laid, prepared)
             job = replace(

@@ -23,6 +23,9 @@ from hypothesis import strategies as st
 if sys.platform != "linux":
     pytest.skip("kept trees need Linux", allow_module_level=True)
 
+from conftest import POLICY
+from tools_cli import make
+
 from safeai_git.core.errors import FormatError, ObjectMissing, SandboxUnavailable
 from safeai_git.git import division, proposed_tree, tree_cache
 from safeai_git.git.libgit2 import Libgit2Store
@@ -538,6 +541,23 @@ def test_an_error_of_either_process_is_told(bench: Bench, tmp_path: Path) -> Non
             # Sizes as they were: the loss shows while it is written.
             materialise(store.read, name, tmp_path / folder, size=_sizes(bench, place, away))
         away.rename(place)
+
+
+@layered
+def test_one_git_is_not_asked_by_two_processes(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The objects of a SHA-256 repository come from ``git cat-file``, which answers one at a time."""
+    repo = make(tmp_path / "repository", environment, "--object-format=sha256")
+    check = "checks: [{name: look, run: 'cat src/*/* | cksum', paths: ['**']}]\n"
+    repo.write(".safeai/policy.yaml", POLICY + check)
+    repo.git("add", "-A")
+    repo.git("commit", "-qm", "policy")
+    for number in range(division.WORTH_IT):
+        repo.write(f"src/{number // 25}/f{number}", f"{number}\n")
+    repo.git("add", "-A")
+    done = repo.safeai("replay", "--staged")
+    assert done.code == 0, done.both
+    summed = subprocess.run(["/bin/sh", "-c", "cat src/*/* | cksum"], cwd=repo.path, capture_output=True)
+    assert summed.stdout.decode().strip() in done.both
 
 
 def _sizes(bench: Bench, place: Path, away: Path) -> Any:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import codecs
+import importlib
 import sys
 
 from msgspec import Struct
 
-from safeai_git.again import compare, find
 from safeai_git.check_logs import CheckLogs
 from safeai_git.commands.live import Live
 from safeai_git.commands.session import Session
 from safeai_git.core.display import safe_text
 from safeai_git.core.errors import SandboxUnavailable, WrongUse
-from safeai_git.core.policy import Check
+from safeai_git.core.policy import Check, PolicyStack
 from safeai_git.core.verdict import evidence_data
-from safeai_git.gate import Judgement
+from safeai_git.git.changes import EMPTY_TREE
+from safeai_git.git.store import read_commit
 from safeai_git.replay import Replayer
 from safeai_git.sandbox import choose
 from safeai_git.sandbox.terminal import Terminal
@@ -43,8 +44,8 @@ def replay(session: Session, request: Request) -> int:
     Raises:
         SandboxUnavailable: Nothing here can isolate a check; nothing was executed.
     """
-    judged = _judged(session, request.revision)
-    proposal, policy = judged.verdict.proposal, judged.trust.policy
+    of = _target(session, request.revision)
+    policy = of.policy
     checks = [one for one in policy.checks if not request.only or one.name == request.only]
     if not checks:
         names = ", ".join(one.name for one in policy.checks) or "none"
@@ -54,9 +55,9 @@ def replay(session: Session, request: Request) -> int:
         )
     choose(state_dir=session.repository.private_directory)
     with replaying(session, request) as replayer:
-        evidence = list(replayer.evidence(proposal, checks, policy).values())
+        evidence = list(replayer.of_tree(of.tree, checks, policy, base_tree=of.base_tree).values())
     if session.output_format != "text":
-        session.data({"tree": proposal.tree, "checks": [evidence_data(one) for one in evidence]})
+        session.data({"tree": of.tree, "checks": [evidence_data(one) for one in evidence]})
     for one in evidence:
         session.say(f"{one.name}: {one.result} ({one.detail}, {one.seconds:.1f} s, {one.isolation})")
         for made in one.artifacts:
@@ -107,7 +108,10 @@ def again(session: Session, verdict: str, request: Request) -> int:
         CouldNotDecide: It could not be found out: no such verdict, its tree or its policy is not here, a check gave no
             answer.
     """
-    claimed = find(session.repository, session.trust(), verdict)
+    comparing = importlib.import_module(
+        "safeai_git.again"
+    )  # which reads verdicts, and so loads what checks them
+    claimed = comparing.find(session.repository, session.trust(), verdict)
     session.note(f"the verdict of {claimed.signer} on tree {claimed.claim.tree[:12]}")
     if not claimed.whole:
         session.note(
@@ -115,7 +119,7 @@ def again(session: Session, verdict: str, request: Request) -> int:
             "not compared"
         )
     with replaying(session, request) as replayer:
-        compared = compare(claimed, replayer)
+        compared = comparing.compare(claimed, replayer)
     if session.output_format != "text":
         session.data(
             {"tree": claimed.claim.tree, "whole": claimed.whole, "checks": [one.data for one in compared]}
@@ -141,24 +145,39 @@ def shell(session: Session, request: Request) -> int:
         raise WrongUse(
             "--shell needs a terminal", hint="without one, give the policy a check and replay that"
         )
-    judged = _judged(session, request.revision)
-    policy = judged.trust.policy
+    of = _target(session, request.revision)
+    policy = of.policy
     named = [one for one in policy.checks if one.name == request.only]
     if request.only and not named:
         raise WrongUse(f"the policy has no check '{request.only}'", hint="leave --check out, or name one")
     replayer = Replayer(session.repository, environ=session.environ)
     check = named[0] if named else Check("shell", "")
     session.note(
-        f"safeai-git: a shell in the sandbox, on tree {judged.verdict.proposal.tree[:12]}. Nothing is recorded, and "
+        f"safeai-git: a shell in the sandbox, on tree {of.tree[:12]}. Nothing is recorded, and "
         "nothing that is written here is kept. 'exit' leaves."
     )
     with Terminal(sys.stdin.fileno(), sys.stdout) as terminal:
-        outcome = replayer.look(judged.verdict.proposal, check, terminal, policy)
+        outcome = replayer.look(of.tree, check, terminal, policy, base_tree=of.base_tree)
     stopped = f", stopped at its limit: {outcome.limit_hit}" if outcome.limit_hit else ""
     session.note(f"safeai-git: the sandbox is gone{stopped}; nothing was recorded")
     return 0
 
 
-def _judged(session: Session, revision: str) -> Judgement:
-    gate = session.gate(replay=False)
-    return gate.commit(session.repository.commit_id(revision)) if revision else gate.staged()
+class _Target(Struct, frozen=True):
+    """What is replayed: a tree, the one that it starts from, and the policy in force there."""
+
+    tree: str
+    base_tree: str
+    policy: PolicyStack
+
+
+def _target(session: Session, revision: str) -> _Target:
+    """Of a commit, or of what is staged; nothing is judged for it."""
+    repository = session.repository
+    if revision:
+        commit = read_commit(repository.store, repository.commit_id(revision))
+        tree, base = commit.tree, commit.parents[0] if commit.parents else ""
+    else:
+        tree, base = repository.staged_tree(), repository.head()
+    base_tree = read_commit(repository.store, base).tree if base else EMPTY_TREE
+    return _Target(tree, base_tree, session.trust().at(base).policy)

@@ -8,21 +8,21 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from safeai_git import __version__
 from safeai_git.commands.quick import QuickSession
 from safeai_git.core.errors import KeyUnusable
 from safeai_git.core.policy import PolicyStack
-from safeai_git.gate import Deadline, Gate
 from safeai_git.git.facts import Origin
-from safeai_git.judging import Replays
-from safeai_git.keys.port import Signer
-from safeai_git.keys.signer import is_reference, load_signer, open_signer
+from safeai_git.judging import Deadline, Replays
 from safeai_git.policy_vm import evaluate_expression, rules_out
 from safeai_git.report.style import Style, for_terminal
 
 if TYPE_CHECKING:
+    from safeai_git.gate import Gate
+    from safeai_git.keys.port import Signer
     from safeai_git.recorded import RecordedEvidence
 
 HOOKS = ("pre-commit", "commit-msg", "post-commit", "pre-push")
@@ -75,7 +75,8 @@ class Session(QuickSession):
                 remember=remember,
                 jobs=jobs,
             )
-        return Gate(
+        # Loaded only here: it walks history, and `replay` has no need of that.
+        gate: Gate = importlib.import_module("safeai_git.gate").Gate(
             self.repository,
             self.trust(policy_file),
             Origin(agent, branch, frozenset(self.environ)),
@@ -87,6 +88,7 @@ class Session(QuickSession):
             kill_switch=self.kill_switch,
             deadline=Deadline(deadline_seconds) if deadline_seconds else None,
         )
+        return gate
 
     def deliver(self, policy: PolicyStack) -> None:
         """Deliver what waits in the spool, where the policy names a Governor.
@@ -106,7 +108,7 @@ class Session(QuickSession):
         """
         named = self.environ.get(KEY_VARIABLE) or self.repository.config("safeai.key")
         if named:
-            return named if is_reference(named) else str(Path(named).expanduser())
+            return named if _keeping().is_reference(named) else str(Path(named).expanduser())
         default = default_key_folder(self.environ) / "ed25519.default.sk"
         return str(default) if default.exists() else ""
 
@@ -142,10 +144,24 @@ class Session(QuickSession):
         return place
 
     def _load(self, place: str) -> Signer:
-        if is_reference(place):
-            return open_signer(place, self.environ)
-        passphrase = self.environ.get(PASSPHRASE_VARIABLE)
-        return load_signer(Path(place), passphrase.encode() if passphrase else None)
+        keeping = _keeping()
+        if keeping.is_reference(place):
+            signer: Signer = keeping.open_signer(place, self.environ)
+        else:
+            passphrase = self.environ.get(PASSPHRASE_VARIABLE)
+            signer = keeping.load_signer(Path(place), passphrase.encode() if passphrase else None)
+        return signer
+
+
+class BriefSession(Session):
+    """One that asks a repository for little and signs nothing: it remembers policies, and asks git for the first objects."""
+
+    brief = True
+
+
+def _keeping() -> ModuleType:
+    """Where keys are read and asked for; loaded late, since not every command signs."""
+    return importlib.import_module("safeai_git.keys.signer")
 
 
 def default_key_folder(environ: Mapping[str, str]) -> Path:

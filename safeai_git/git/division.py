@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from safeai_git.git.tree_plan import Folder, Plan
 
@@ -19,14 +19,15 @@ _PIECES = 16
 _LARGEST_ANSWER = 512
 
 
-def divide(plan: Plan) -> bool:
+def divide(plan: Plan, shared: Callable[[], bool]) -> bool:
     """Say in the plan who writes which folder; false where one process had better do it all.
 
-    A process with threads cannot be copied safely, and one processor gains nothing.
+    A process with threads cannot be copied safely, one processor gains nothing, and where a program is asked for the
+    objects (`shared`), two askers would take each other's answers.
     """
     if plan.files < WORTH_IT or sys.platform != "linux":
         return False
-    if threading.active_count() > 1 or len(os.sched_getaffinity(0)) < 2:
+    if threading.active_count() > 1 or len(os.sched_getaffinity(0)) < 2 or not shared():
         return False
     weights: dict[int, int] = {}
     for folder in reversed(list(folders(plan.root))):

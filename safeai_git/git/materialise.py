@@ -26,6 +26,7 @@ from safeai_git.sandbox.scratch import scratch_directory
 __all__ = ["Materialised", "TreeLimits", "materialise", "scratch_directory", "write_plan"]
 
 Progress = Callable[[int, int], None]
+Shared = Callable[[], bool]
 
 _BETWEEN_REPORTS = 500
 _COST_OF_AN_ENTRY = 4096
@@ -48,6 +49,7 @@ def materialise(
     size: Size,
     limits: TreeLimits | None = None,
     progress: Progress | None = None,
+    shared: Shared = lambda: True,
 ) -> Materialised:
     """Write a tree.
 
@@ -58,6 +60,7 @@ def materialise(
         size: The size of an object in bytes, asked before it is read.
         limits: How large it may be.
         progress: Told how many files of how many are written, now and then.
+        shared: Whether a copy of this process may read too (`ObjectStore.serves_many`); asked before one is made.
 
     Raises:
         FormatError: The tree holds something that must not be written.
@@ -66,7 +69,7 @@ def materialise(
         ObjectMissing, ObjectCorrupt: See `read`.
     """
     plan = survey(read, tree_id, size, limits or TreeLimits())
-    write_plan(read, plan, destination, what=f"the tree {tree_id}", progress=progress)
+    write_plan(read, plan, destination, what=f"the tree {tree_id}", progress=progress, shared=shared)
     return plan.counts
 
 
@@ -79,6 +82,7 @@ def write_plan(
     progress: Progress | None = None,
     owner: tuple[int, int] | None = None,
     look: Look | None = None,
+    shared: Shared = lambda: True,
 ) -> None:
     """Write what was surveyed.
 
@@ -90,6 +94,7 @@ def write_plan(
         progress: As for `materialise`.
         owner: User and group that everything is given to; ``None`` for the caller's. Only root can do that.
         look: Is shown everything once nothing changes it any more.
+        shared: As for `materialise`.
 
     Raises:
         StorageError, FormatError, ObjectMissing, ObjectCorrupt: As for `materialise`.
@@ -99,7 +104,7 @@ def write_plan(
         destination.mkdir(mode=0o700)
         root = os.open(destination, _folder_flags())
         try:
-            _Writer(read, plan, progress or (lambda _done, _total: None), owner, look).write(root)
+            _Writer(read, plan, progress or (lambda _done, _total: None), owner, look).write(root, shared)
         finally:
             os.close(root)
     except OSError as error:
@@ -122,9 +127,9 @@ class _Writer:
         self._look = look
         self._done = 0
 
-    def write(self, root: int) -> None:
+    def write(self, root: int, shared: Shared) -> None:
         self._progress(0, self._plan.files)
-        if divide(self._plan):
+        if divide(self._plan, shared):
             self._descend(root, self._plan.root, _UNDIVIDED)
             in_two(lambda part: self._write_part(root, part), self._take_over)
         else:

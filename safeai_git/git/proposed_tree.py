@@ -72,7 +72,9 @@ def proposed_tree(
                 yield laid
                 return
         tree = scratch / "whole"
-        yield Laid(tree, (), materialise(store.read, tree_id, tree, size=store.size))
+        yield Laid(
+            tree, (), materialise(store.read, tree_id, tree, size=store.size, shared=store.serves_many)
+        )
 
 
 class _Laying:
@@ -103,7 +105,7 @@ class _Laying:
         if not self._cache.has_room(plan):
             return None
         try:
-            self._cache.add(tree_id, plan, self._store.read)
+            self._cache.add(tree_id, plan, self._store.read, self._store.serves_many)
         except StorageError:
             return None
         entry = self._stack.enter_context(self._cache.hold(tree_id))
@@ -136,5 +138,11 @@ class _Laying:
             return laid
 
     def _upon(self, entry: Entry, plan: Plan, whole: Materialised) -> Laid:
-        write_plan(self._store.read, plan, self._layer, what=f"the layer upon {entry.tree_id}")
+        write_plan(
+            self._store.read,
+            plan,
+            self._layer,
+            what=f"the layer upon {entry.tree_id}",
+            shared=self._store.serves_many,
+        )
         return Laid(self._layer, (entry.tree,), whole)

@@ -29,7 +29,7 @@ from msgspec import Struct
 from safeai_git.core.errors import StorageError
 from safeai_git.core.values import fields
 from safeai_git.files import read_json, write_atomically
-from safeai_git.git.materialise import write_plan
+from safeai_git.git.materialise import Shared, write_plan
 from safeai_git.git.tree_look import Look
 from safeai_git.git.tree_plan import Materialised, Plan, Read
 from safeai_git.sandbox.scratch import memory_places, remove_tree, suits
@@ -137,7 +137,7 @@ class TreeCache:
         size = _size(plan.counts)
         return size <= min(MOST_BYTES, found.f_bavail * found.f_frsize) // 2
 
-    def add(self, tree_id: str, plan: Plan, read: Read) -> None:
+    def add(self, tree_id: str, plan: Plan, read: Read, shared: Shared = lambda: True) -> None:
         """Write a tree and make it an entry; make room for it first.
 
         Raises:
@@ -157,7 +157,13 @@ class TreeCache:
                     folder.chmod(0o711)
                 look = Look()
                 write_plan(
-                    read, plan, folder / "tree", what=f"the tree {tree_id}", owner=self._owner, look=look
+                    read,
+                    plan,
+                    folder / "tree",
+                    what=f"the tree {tree_id}",
+                    owner=self._owner,
+                    look=look,
+                    shared=shared,
                 )
                 self._seal(folder, tree_id, plan.counts, look)
             except BaseException as error:
