@@ -100,8 +100,8 @@ def in_processes(do: Callable[[S], R], items: Sequence[S], least: int) -> Genera
     """What `do` makes of each item, in their order: in turns here and in copies of this process, `TURN` items at a time.
 
     The copies only save time. What one of them does not bring, because it failed, was killed or hangs (`PATIENCE`), is
-    made here, so that every error is raised where it would have been. A copy waits when nobody takes what it made, so that it never holds
-    much more than a pipe does.
+    made here, so that every error is raised where it would have been. A copy waits when nobody takes what it made, so
+    that it never holds much more than a pipe does.
 
     Args:
         do: What it gives can be pickled; it changes nothing that others see.
@@ -143,7 +143,7 @@ class _Copy:
         if self._process:
             os.close(write)
             self._pipe = read
-            self._come = bytearray()
+            self._held, self._at = bytearray(), 0
             self._ready = select.poll()
             self._ready.register(read, select.POLLIN)
             return
@@ -162,25 +162,33 @@ class _Copy:
 
     def next(self) -> tuple[Any] | None:
         """What came of its next item; ``None`` where it does not come, and nothing after that."""
-        length = self._take(_LENGTH)
-        made = self._take(int.from_bytes(length)) if length else b""
-        return (pickle.loads(made),) if made else None  # noqa: S301 - written by our own copy
+        if not self._come(_LENGTH):
+            return None
+        size = int.from_bytes(self._held[self._at : self._at + _LENGTH])
+        self._at += _LENGTH
+        if not size or not self._come(size):
+            return None
+        made = memoryview(self._held)[self._at : self._at + size]
+        self._at += size
+        return (pickle.loads(made),)  # noqa: S301 - written by our own copy
 
-    def _take(self, size: int) -> bytes:
-        """The next bytes of what it tells; none where that ended, and the end of it where it takes too long."""
-        while len(self._come) < size and self._process:
-            piece = os.read(self._pipe, _BUFFER) if self._ready.poll(PATIENCE * 1_000) else b""
+    def _come(self, size: int) -> bool:
+        """Whether so many more bytes came of what it tells; if not, that ended, or is ended since it takes too long."""
+        while len(self._held) - self._at < size:
+            waits = self._process and self._ready.poll(PATIENCE * 1_000)
+            piece = os.read(self._pipe, _BUFFER) if waits else b""
             if not piece:
-                self.end()  # or what comes later after all would be taken for the answer to another item
-            self._come += piece
-        if len(self._come) < size:
-            return b""
-        taken = bytes(memoryview(self._come)[:size])
-        del self._come[:size]
-        return taken
+                # What comes after all, or begins in the middle, would be taken for the answer to another item.
+                self.end()
+                return False
+            del self._held[: self._at]
+            self._at = 0
+            self._held += piece
+        return True
 
     def end(self) -> None:
-        """Stop it, if it still runs."""
+        """Stop it, if it still runs; nothing of what it tells counts any more."""
+        self._held, self._at = bytearray(), 0
         process, self._process = self._process, 0
         if not process:
             return

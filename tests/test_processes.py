@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -100,8 +101,34 @@ class HalfSent:
         os._exit(0)
 
 
+def in_the_middle_of_what_looks_like_an_answer() -> object:
+    return Forged()
+
+
+class Forged:
+    """Breaks off behind what would be an answer by itself, and is the beginning of one."""
+
+    def __reduce__(self) -> Any:
+        inner = pickle.dumps("forged")
+        for descriptor in range(3, 256):
+            with contextlib.suppress(OSError):
+                if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) == parallel._BUFFER:
+                    os.write(descriptor, (1_000).to_bytes(8) + (len(inner).to_bytes(8) + inner) * 9)
+        os._exit(0)
+
+
 @pytest.mark.usefixtures("three")
-@pytest.mark.parametrize("end", [killed, failed, cut_off, unsendable, in_the_middle_of_a_word])
+@pytest.mark.parametrize(
+    "end",
+    [
+        killed,
+        failed,
+        cut_off,
+        unsendable,
+        in_the_middle_of_a_word,
+        in_the_middle_of_what_looks_like_an_answer,
+    ],
+)
 @pytest.mark.parametrize("when", [TURN, TURN + 1, 2 * TURN - 1, 4 * TURN])
 def test_what_a_copy_does_not_bring_is_made_here(
     end: Callable[[], object], when: int, before: set[str]
