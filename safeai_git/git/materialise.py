@@ -19,14 +19,13 @@ from safeai_git.core.errors import FormatError, ObjectCorrupt, StorageError
 from safeai_git.core.objects import TreeEntry
 from safeai_git.git.division import divide, folders
 from safeai_git.git.tree_look import Look
-from safeai_git.git.tree_plan import Folder, Materialised, Plan, Read, Size, TreeLimits, survey
+from safeai_git.git.tree_plan import Folder, Materialised, Plan, Read, Shared, Size, TreeLimits, survey
 from safeai_git.sandbox.copies import in_two
 from safeai_git.sandbox.scratch import scratch_directory
 
 __all__ = ["Materialised", "TreeLimits", "materialise", "scratch_directory", "write_plan"]
 
 Progress = Callable[[int, int], None]
-Shared = Callable[[], bool]
 
 _BETWEEN_REPORTS = 500
 _COST_OF_AN_ENTRY = 4096
@@ -68,7 +67,7 @@ def materialise(
         StorageError: The file system does not take it.
         ObjectMissing, ObjectCorrupt: See `read`.
     """
-    plan = survey(read, tree_id, size, limits or TreeLimits())
+    plan = survey(read, tree_id, size, limits or TreeLimits(), shared)
     write_plan(read, plan, destination, what=f"the tree {tree_id}", progress=progress, shared=shared)
     return plan.counts
 

@@ -7,6 +7,7 @@ tree is written whole into scratch, in memory where there is some: copying a kep
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -68,13 +69,27 @@ def proposed_tree(
         place = default_place(os.environ if environ is None else environ) if layered else None
         if place is not None and (owner is None or closed_folder(place / "entry") is None):
             laying = _Laying(store, TreeCache(place, repository, owner), scratch / "tree", stack)
-            if (laid := laying.laid(tree_id)) is not None:
+            with _uncollected():
+                laid = laying.laid(tree_id)
+            if laid is not None:
                 yield laid
                 return
         tree = scratch / "whole"
-        yield Laid(
-            tree, (), materialise(store.read, tree_id, tree, size=store.size, shared=store.serves_many)
-        )
+        with _uncollected():
+            written = materialise(store.read, tree_id, tree, size=store.size, shared=store.serves_many)
+        yield Laid(tree, (), written)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without looking for garbage in circles: a plan has none, and looking through all of it takes its time."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 class _Laying:
@@ -101,7 +116,7 @@ class _Laying:
         for other in known[:_TRIED]:
             if (laid := self._from(other, tree_id)) is not None:
                 return laid
-        plan = survey(self._store.read, tree_id, self._store.size, TreeLimits())
+        plan = survey(self._store.read, tree_id, self._store.size, TreeLimits(), self._store.serves_many)
         if not self._cache.has_room(plan):
             return None
         try:

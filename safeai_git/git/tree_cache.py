@@ -29,9 +29,9 @@ from msgspec import Struct
 from safeai_git.core.errors import StorageError
 from safeai_git.core.values import fields
 from safeai_git.files import read_json, write_atomically
-from safeai_git.git.materialise import Shared, write_plan
+from safeai_git.git.materialise import write_plan
 from safeai_git.git.tree_look import Look
-from safeai_git.git.tree_plan import Materialised, Plan, Read
+from safeai_git.git.tree_plan import Materialised, Plan, Read, Shared
 from safeai_git.sandbox.scratch import memory_places, remove_tree, suits
 
 if sys.platform == "linux":

@@ -6,11 +6,15 @@ judgement is the same: what both have was judged when the other was written.
 
 from __future__ import annotations
 
+import os
 import stat
+from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+import msgspec
 from msgspec import Struct
 
 from safeai_git.core.display import display
@@ -19,9 +23,15 @@ from safeai_git.core.errors import CouldNotDecide, FormatError, ObjectCorrupt
 from safeai_git.core.objects import TreeEntry, parse_tree
 from safeai_git.core.paths import fold
 from safeai_git.git.tree_difference import replaced
+from safeai_git.parallel import in_processes
 
 Read = Callable[[str], tuple[str, bytes]]
 Size = Callable[[str], int]
+Shared = Callable[[], bool]
+
+APART = 500
+"""Folders that wait to be surveyed, from which on it pays to do it in several processes."""
+_LEAST_OF_A_PROCESS = 100
 
 _KIND = 0o170000
 _LONGEST_NAME = 255
@@ -106,29 +116,67 @@ class Plan:
         """Everything that will have a name."""
         return self.files + self.links + self.folders + self.gitlinks
 
+    def take(self, folder: Folder, part: Plan) -> None:
+        """Take over what was found beneath one of its folders."""
+        found = part.root
+        folder.files, folder.links, folder.folders = found.files, found.links, found.folders
+        folder.gitlinks = found.gitlinks
+        self.files += part.files
+        self.links += part.links
+        self.folders += part.folders
+        self.gitlinks += part.gitlinks
+        self.total += part.total
+        self.sizes |= part.sizes
+
     @property
     def counts(self) -> Materialised:
         """What there will be when it is written."""
         return Materialised(self.files, self.links, self.folders, self.gitlinks, self.total)
 
 
-def survey(read: Read, tree_id: str, size: Size, limits: TreeLimits) -> Plan:
-    """Walk the tree objects, judge every name and sum up, without writing anything."""
+_PLAN = msgspec.msgpack.Decoder(Plan)
+
+
+def survey(read: Read, tree_id: str, size: Size, limits: TreeLimits, shared: Shared = lambda: True) -> Plan:
+    """Walk the tree objects, judge every name and sum up, without writing anything.
+
+    From the top folder by folder; once many wait to be gone into, in a process for each core, where copies of this one
+    may read too (`shared`, see `ObjectStore.serves_many`).
+    """
     plan = Plan.empty()
-    waiting = [(tree_id, plan.root)]
-    entries = 0
-    while waiting:
-        name, folder = waiting.pop()
-        found = _judged(read, name, size, limits, folder)
-        entries += len(found)
-        if entries > limits.entries:
-            raise _too_many(limits)
-        for entry in found:
-            _sort_in(entry, folder, plan, size, limits)
-        waiting += [
-            (entry.id, below) for entry, (_, below) in zip(_trees(found), folder.folders, strict=True)
-        ]
+    waiting = deque([(tree_id, plan.root)])
+    while waiting and len(waiting) < APART:
+        waiting += _survey_folder(read, *waiting.popleft(), plan, size, limits)
+    here = os.getpid()
+
+    def beneath(one: tuple[str, Folder]) -> Plan | bytes:
+        part = Plan(Folder(one[1].path, one[1].depth))
+        ahead = [(one[0], part.root)]
+        while ahead:
+            ahead += _survey_folder(read, *ahead.pop(), part, size, limits)
+        return part if os.getpid() == here else msgspec.msgpack.encode(part)
+
+    least = _LEAST_OF_A_PROCESS if waiting and shared() else len(waiting) + 1
+    with closing(in_processes(beneath, list(waiting), least)) as found:
+        for (_, folder), part in zip(waiting, found, strict=True):
+            plan.take(folder, part if isinstance(part, Plan) else _PLAN.decode(part))
+            if plan.entries > limits.entries:
+                raise _too_many(limits)
+            if plan.total > limits.bytes:
+                raise _too_long(limits)
     return plan
+
+
+def _survey_folder(
+    read: Read, name: str, folder: Folder, plan: Plan, size: Size, limits: TreeLimits
+) -> list[tuple[str, Folder]]:
+    """One folder; gives back those in it, which are to be surveyed next."""
+    found = _judged(read, name, size, limits, folder)
+    if plan.entries + len(found) > limits.entries:
+        raise _too_many(limits)
+    for entry in found:
+        _sort_in(entry, folder, plan, size, limits)
+    return [(entry.id, below) for entry, (_, below) in zip(_trees(found), folder.folders, strict=True)]
 
 
 def survey_difference(
