@@ -129,7 +129,6 @@ class TestKeys:
         assert run(checked, check)["shown"].result == "passed"
 
     def test_a_check_that_fails_by_chance_gives_no_answer(self, checked: Repo) -> None:
-        """Its chance: which of two runs comes first, told by a file outside that only this test shows."""
         flaky = Check("flaky", "exit $(($(cat src/a | wc -c) % 2))", deterministic=False, attempts=3)
         same = run(checked, flaky)["flaky"]
         assert (same.result, same.attempts, "in each of 3 attempts" in same.detail) == ("failed", 3, True)
@@ -141,8 +140,13 @@ class TestKeys:
             deterministic=False,
             attempts=10,
         )
-        seen = {run(checked, luck)["luck"].result for _ in range(8)}
-        assert seen == {"passed", "undecided"}, "failing ten times of ten is one in a thousand"
+        seen: set[str] = set()
+        for _ in range(60):  # a coin that shows one side sixty times is none
+            seen.add(run(checked, luck)["luck"].result)
+            if seen >= {"passed", "undecided"}:
+                break
+        # failing ten times of ten, one in a thousand, is a failure
+        assert seen - {"failed"} == {"passed", "undecided"}
 
     def test_of_two_layers_checks_of_one_name_the_worse_counts(self, checked: Repo) -> None:
         strict, lax = Check("unit", "exit 1"), Check("unit", "true")
