@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 from tools_governor import PATIENCE, SAFEAI, Governor
-from tools_log import LOG_SIGNER, ORIGIN, OTHER_SIGNER
+from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, OTHER_SIGNER
 
 from safeai_git.core.errors import LogProofInvalid
 from safeai_git.core.key_list import ListedKey, register_data, revoke_data, revoke_id
 from safeai_git.core.log.entry import Draft
 from safeai_git.core.log.merkle import consistency_path, leaf_hash, root, verify_consistency, verify_inclusion
+from safeai_git.core.log.note import NoteKey
 from safeai_git.core.log.proof import LogProof
 from safeai_git.governor.audit_log import Receipt
 from safeai_git.governor.log_signer import LogSigner
@@ -291,6 +292,20 @@ def test_an_index_that_was_not_used_is_made_anew(less: Path) -> None:
     store.close()
     store = opened(less)
     assert (store.unused, store.unheld) == ("", SEGMENT)
+    store.close()
+
+
+def test_an_index_of_a_former_key_counts_while_that_has_no_end(less: Path) -> None:
+    """Whoever stole it could leave out that a key was revoked, for as long as the rest is not read."""
+    with_former = {
+        end: Identity(ORIGIN, LogSigner(ORIGIN, [OTHER_SIGNER], [NoteKey.bounded(former)]).keys, verify)
+        for end, former in (("", LOG_KEY.format()), ("ended", f"{LOG_KEY.format()}@{SMALL}"))
+    }
+    store = opened(less, with_former[""])
+    assert (store.unused, store.unheld) == ("", SEGMENT)
+    store.close()
+    store = opened(less, with_former["ended"])
+    assert (store.unused, store.unheld, store.size) == ("it is not signed with the log's key", 0, SMALL)
     store.close()
 
 
