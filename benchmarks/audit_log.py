@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tools_postgres import Cluster, binaries
 
 from benchmarks.measure import Goal, Row, peak, seconds
+from benchmarks.reopen import ORIGIN, log_signer, tended
 from benchmarks.statements import statement
 from safeai_git.audit import verify_file
 from safeai_git.core.envelope import Envelope
@@ -40,7 +41,6 @@ from safeai_git.governor.stores.postgres_schema import upgrade
 from safeai_git.keys.ed25519 import Ed25519Signer, verify
 from safeai_git.keys.seal import seal
 
-ORIGIN = "governor.example/benchmark"
 RECORD = 600
 CLIENTS = 64
 SPAN = 1.0
@@ -48,12 +48,6 @@ SPAN = 1.0
 
 Made = Callable[[int, int], Draft]
 """The draft of a client's nth submission."""
-
-
-def log_signer() -> LogSigner:
-    return LogSigner(
-        ORIGIN, [Ed25519Signer.of(Ed25519PrivateKey.from_private_bytes(b"benchmark-only--" * 2))]
-    )
 
 
 def plain(label: str) -> Made:
@@ -381,6 +375,7 @@ def large(folder: Path, rounds: int, entries: int = 1_000_000) -> Iterator[Row]:
     for size in (entries // 10, entries):
         place = folder / f"large{size}"
         signer = _filled(place, size)
+        tended(place)  # in a running Governor this happened as the log grew
         starts, memory = [], []
         for _ in range(rounds):
             # As after kill -9: the file ends in the middle of a batch.
@@ -391,7 +386,7 @@ def large(folder: Path, rounds: int, entries: int = 1_000_000) -> Iterator[Row]:
             starts.append(time.perf_counter() - began)
             log.close()
             code = (
-                "from pathlib import Path; from benchmarks.audit_log import reopened; "
+                "from pathlib import Path; from benchmarks.reopen import reopened; "
                 f"reopened(Path({str(place)!r}))"
             )
             memory.append(peak(Path.cwd(), dict(os.environ), sys.executable, "-c", code))
@@ -437,8 +432,3 @@ def large(folder: Path, rounds: int, entries: int = 1_000_000) -> Iterator[Row]:
             size=size,
             expected="flat",
         )
-
-
-def reopened(folder: Path) -> None:
-    """Open a log and let it go; in a process of its own, for its memory."""
-    open_file_log(folder, log_signer(), reserve=0).close()
