@@ -90,6 +90,11 @@ class IndexFile:
         self._expected = int(count), base64.decode(lines[5], "a digest")
         self._open(os.O_RDWR)
 
+    @property
+    def claimed(self) -> int:
+        """How many records the note that was read says there are."""
+        return self._expected[0]
+
     def records(self) -> Iterator[bytes]:
         """The records that are claimed; none is to be believed before the last one was handed out.
 

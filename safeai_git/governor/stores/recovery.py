@@ -124,7 +124,7 @@ def resume(
     """
     index.claim(chain.keys, chain.verify)
     state = SealedState(entry, index)
-    state.adopt(index.records(), marks)
+    state.adopt(index.records(), index.claimed, marks)
     size = index.size
     if state.root_of(size) != index.root:
         raise LogProofInvalid("its hashes do not lead to its root")

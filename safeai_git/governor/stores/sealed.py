@@ -103,11 +103,13 @@ class SealedState(State):
         self._young: tuple[Ids, ...] = ()
         self._moving = threading.Lock()
 
-    def adopt(self, records: Iterable[bytes], marks: array[int]) -> None:
-        """Take in what the file holds, at a start."""
+    def adopt(self, records: Iterable[bytes], count: int, marks: array[int]) -> None:
+        """Take in what the file holds, at a start: so many records, and the offsets in them."""
+        self._sealed.expect(count)
         for record in records:
             marks.extend(marks_of(record))
-            self.bits.append(bits_of(record))
+            bits = bits_of(record)
+            self.bits.append(bits if bits.strip(b"\x00") else b"")
             self._sealed.add(record)
             self.hashes.adopt(roots_of(record))
 

@@ -12,6 +12,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from math import isqrt
 
 from safeai_git.core.log.merkle import HASH_BYTES
 from safeai_git.core.log.tiles import tile_root
@@ -84,7 +85,10 @@ class Builder:
         counts = array("H", bytes(2 * _SHARDS))
         for slot in slots:
             counts[slot >> 40] += 1
-        tags = b"".join([(slot >> 16 & _TAG).to_bytes(_TAG_BYTES, "little") for slot in slots])
+        tags = bytearray(_TAG_BYTES * SEGMENT)
+        wide = _little(array("I", [slot >> 16 & _TAG for slot in slots]))
+        for at in range(_TAG_BYTES):
+            tags[at::_TAG_BYTES] = wide[at::4]
         entries = array("H", [slot & 0xFFFF for slot in slots])
         parts = (self._leaves, self._roots, _little(self._marks), self._bits)
         return b"".join((*parts, _little(counts), tags, _little(entries)))
@@ -121,8 +125,15 @@ class SealedIds:
 
     def __init__(self, block: Callable[[int], bytes]) -> None:
         self._block = block
-        self._tags = [bytearray() for _ in range(_SHARDS)]
+        self._tags: list[bytearray] = []
+        self._used = array("Q", bytes(8 * _SHARDS))
         self._counts: list[array[int]] = []
+        self.expect(1)
+
+    def expect(self, segments: int) -> None:
+        """Make room for so many segments, in an empty set: shards that grow bit by bit tear the memory to pieces."""
+        ids = segments * SEGMENT // _SHARDS
+        self._tags = [bytearray(_TAG_BYTES * (ids + 5 * isqrt(ids))) for _ in range(_SHARDS)]
 
     def add(self, record: bytes) -> None:
         """Take in the next segment's, which is in the file; others may look meanwhile."""
@@ -133,8 +144,12 @@ class SealedIds:
         self._counts.append(counts)  # before the tags: they are found as soon as they are there
         at = 0
         for shard, count in enumerate(counts):
-            end = at + count
-            self._tags[shard] += tags[_TAG_BYTES * at : _TAG_BYTES * end]
+            end, used = at + count, self._used[shard]
+            there, more = self._tags[shard], tags[_TAG_BYTES * at : _TAG_BYTES * end]
+            if used + len(more) > len(there):
+                there += bytes(len(more) + len(there) // 8)
+            there[used : used + len(more)] = more
+            self._used[shard] = used + len(more)
             at = end
 
     def at(self, place: int) -> list[int]:
@@ -144,12 +159,12 @@ class SealedIds:
             LogFailed: The file cannot be read, or was changed.
         """
         shard, tag = place & (_SHARDS - 1), (place >> 40).to_bytes(_TAG_BYTES, "little")
-        tags, found = self._tags[shard], []
-        at = tags.find(tag)
+        tags, end, found = self._tags[shard], self._used[shard], []
+        at = tags.find(tag, 0, end)
         while at >= 0:
             if at % _TAG_BYTES == 0:
                 found.append(self._entry(shard, at // _TAG_BYTES))
-            at = tags.find(tag, at + 1)
+            at = tags.find(tag, at + 1, end)
         return found
 
     def _entry(self, shard: int, number: int) -> int:

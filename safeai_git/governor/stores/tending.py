@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,8 +160,7 @@ def _settled(tended: Tended, chain: Chain, record: bytes, sign: Callable[[str], 
         try:
             tended.index.append(record, chain.frontier.root(), sign)
         except (OSError, SafeAIError) as error:
-            with suppress(OSError):
-                log.warning("%s cannot be written, and is tried again: %s", tended.index.path, error)
+            log.warning("%s cannot be written, and is tried again: %s", tended.index.path, error)
             yield _AGAIN_SECONDS
         else:
             break
