@@ -44,7 +44,10 @@ class Libgit2Store:
     def __init__(self, object_directory: Path, alternates: tuple[Path, ...] = ()) -> None:
         self._folders = (object_directory, *alternates)
         self._odb = pygit2.Odb()
-        self._packs, self._loose = _add(self._odb, self._folders)
+        self._packs = _add(self._odb, self._folders)
+        self._files = LooseObjects(object_folders(self._folders))
+        self._files_alone = pygit2.Odb()
+        self._files_alone.add_backend(self._files, _LOOSE)
         self._in_packs = _IN_A_ROW
         self._own: pygit2.Odb | None = None
         self._scratch: list[weakref.finalize[..., Libgit2Store]] = []
@@ -59,19 +62,24 @@ class Libgit2Store:
         return _KINDS[kind], data
 
     def _read(self, name: str) -> tuple[ObjectType, bytes]:
-        """Among the packs first, while the last ones were found there; else only if there is no file of it.
+        """Among the packs first, while the last ones were found there; else among the files.
 
         libgit2 asks every backend for what it reads, also when the first has it, and looks for new packs where none has,
         which takes longer than to see whether there is a file.
         """
-        if self._in_packs >= _IN_A_ROW or not self._loose.exists_cb(name):
-            with suppress(KeyError):
-                found: tuple[ObjectType, bytes] = self._packs.read(name)
-                self._in_packs += 1
+        found: tuple[ObjectType, bytes]
+        if self._in_packs < _IN_A_ROW and self._files.exists_cb(name):
+            with suppress(pygit2.GitError, KeyError):  # a pack may have what a damaged file has not
+                found = self._files_alone.read(name)
+                self._in_packs = 0
                 return found
+        with suppress(KeyError):
+            found = self._packs.read(name)
+            self._in_packs += 1
+            return found
         self._in_packs = 0
-        elsewhere: tuple[ObjectType, bytes] = self._odb.read(name)
-        return elsewhere
+        found = self._odb.read(name)
+        return found
 
     def header(self, name: str) -> tuple[str, int]:
         """See `ObjectStore.header`."""
@@ -83,6 +91,9 @@ class Libgit2Store:
 
     def size(self, name: str) -> int:
         """See `ObjectStore.size`."""
+        if self._in_packs < _IN_A_ROW:
+            with suppress(KeyError, pygit2.GitError, OSError):
+                return self._files.read_header_cb(name)[1]
         try:
             size: int = self._odb.read_header(name)[1]
         except _FAILURES as error:
@@ -149,20 +160,19 @@ def _told(name: str, error: Exception) -> ObjectMissing | ObjectCorrupt:
     return ObjectCorrupt(f"object {name} cannot be read: {error}", hint="run 'git fsck --full'")
 
 
-def _add(odb: pygit2.Odb, folders: tuple[Path, ...]) -> tuple[pygit2.Odb, LooseObjects]:
+def _add(odb: pygit2.Odb, folders: tuple[Path, ...]) -> pygit2.Odb:
     """Let libgit2 read the objects of some folders: not their commit-graph, which nobody verifies, nor loose files.
 
     Returns:
-        Another database of their packs alone, and what reads the files.
+        Another database of their packs alone.
     """
     whole = object_folders(folders)
     packs = pygit2.Odb()
     for folder in whole:
         for one in (odb, packs):
             one.add_backend(pygit2.OdbBackendPack(os.fspath(folder)), _PACKS)
-    loose = LooseObjects(whole)
-    odb.add_backend(loose, _LOOSE)
-    return packs, loose
+    odb.add_backend(LooseObjects(whole), _LOOSE)
+    return packs
 
 
 def no_configuration() -> None:

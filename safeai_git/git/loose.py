@@ -13,8 +13,7 @@ import re
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
-from io import FileIO
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,12 @@ _TYPES = {
     b"tag": ObjectType.TAG,
 }
 _HEADER = re.compile(rb"(commit|tree|blob|tag) (0|[1-9][0-9]{0,17})\0")
-_LONGEST_HEADER = 32
+_SMALL = 8_192
+"""Bytes that are expanded at once: whatever has no more is then there."""
 _FIRST = 4_096
 """Bytes of a file in which its header is found, whatever the compression."""
 
-_MOST_BEGUN = 1_000
+_MOST_KEPT = 500
 
 _DEEPEST_ALTERNATE = 5  # git, object-file.c, link_alt_odb_entries; libgit2, odb.c
 _LARGEST_ALTERNATES = 1024 * 1024
@@ -70,13 +70,13 @@ class LooseObjects(pygit2.OdbBackend):
     Args:
         folders: From `object_folders`.
 
-    A file that is small enough to be read whole with its header is kept for a moment: whoever asks for a size mostly
-    asks for the content, too.
+    An object that is small enough to be there whole with its header is kept for a moment: whoever asks for a size
+    mostly asks for the content, too.
     """
 
     def __init__(self, folders: list[Path]) -> None:
         super().__init__()
-        self._begun: dict[str, bytes] = {}
+        self._small: dict[str, tuple[int, bytes]] = {}
         self._folders = [os.fspath(folder) for folder in folders]
 
     def read_cb(self, oid: object) -> tuple[int, bytes]:
@@ -87,18 +87,14 @@ class LooseObjects(pygit2.OdbBackend):
             GitError: It is not what a file of an object is.
         """
         name = str(oid)
-        first, rest = self._begun.pop(name, b""), b""
-        if first:
+        if kept := self._small.pop(name, None):
+            return kept
+        with self._opened(name) as (file, length):
+            first = os.read(file, _FIRST)
             begin, stream = _begin(name, first)
             kind, size, start = _header(name, begin)
-        else:
-            with self._opened(name) as file:
-                first = file.read(_FIRST)
-                begin, stream = _begin(name, first)
-                kind, size, start = _header(name, begin)
-                if len(first) == _FIRST:
-                    # what a file has beyond that is no object's; what it has not, there is no room to be kept for
-                    rest = file.read(min(2 * size + _FIRST, os.fstat(file.fileno()).st_size))
+            # what a file has beyond that is no object's; what it has not, there is no room to be kept for
+            rest = os.read(file, min(2 * size + _FIRST, length)) if len(first) == _FIRST else b""
         try:
             # one byte more than there may be: what is too much shows, and is never expanded
             content = begin[start:] + stream.decompress(stream.unconsumed_tail + rest, size + 1)
@@ -115,20 +111,20 @@ class LooseObjects(pygit2.OdbBackend):
     def read_header_cb(self, oid: object) -> tuple[int, int]:
         """The type and the size, as the file says; raises as `read_cb` does."""
         name = str(oid)
-        with self._opened(name) as file:
-            first = file.read(_FIRST)
-        begin, _ = _begin(name, first)
-        kind, size, _ = _header(name, begin)
-        if len(first) < _FIRST:
-            if len(self._begun) >= _MOST_BEGUN:
-                self._begun.clear()
-            self._begun[name] = first
+        with self._opened(name) as (file, length):
+            first = os.read(file, _FIRST)
+        begin, stream = _begin(name, first)
+        kind, size, start = _header(name, begin)
+        if len(first) == length and stream.eof and not stream.unused_data and len(begin) == start + size:
+            if len(self._small) >= _MOST_KEPT:
+                self._small.clear()
+            self._small[name] = kind, begin[start:]
         return kind, size
 
     def exists_cb(self, oid: object) -> bool:
         """Whether one of the folders has a file of that name."""
         name = str(oid)
-        if name in self._begun:
+        if name in self._small:
             return True
         return any(os.path.exists(_place(folder, name)) for folder in self._folders)  # noqa: PTH110 - asked often
 
@@ -141,18 +137,24 @@ class LooseObjects(pygit2.OdbBackend):
     def refresh_cb(self) -> None:
         """Nothing is remembered."""
 
-    def _opened(self, name: str) -> FileIO:
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[int, int]]:
+        """The descriptor of an object's file, and its length."""
         for folder in self._folders:
             try:
-                file = FileIO(os.open(_place(folder, name), _OPENED))
+                file = os.open(_place(folder, name), _OPENED)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:  # a folder, among others
                 raise pygit2.GitError(f"{name}: {error.strerror}") from None
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return file
-            file.close()
-            raise pygit2.GitError(f"{name}: no plain file")
+            try:
+                found = os.fstat(file)
+                if not stat.S_ISREG(found.st_mode):
+                    raise pygit2.GitError(f"{name}: no plain file")
+                yield file, found.st_size
+            finally:
+                os.close(file)
+            return
         raise KeyError(name)
 
 
@@ -164,7 +166,7 @@ def _begin(name: str, first: bytes) -> tuple[bytes, Any]:
     """The expanded beginning of a file, and what expands the rest."""
     stream = zlib.decompressobj()
     try:
-        return stream.decompress(first, _LONGEST_HEADER), stream
+        return stream.decompress(first, _SMALL), stream
     except zlib.error as error:
         raise pygit2.GitError(f"{name}: {error}") from None
 

@@ -19,7 +19,8 @@ from safeai_git.core.errors import ObjectCorrupt, ObjectMissing, StorageError
 from safeai_git.git.materialise import materialise, write_plan
 from safeai_git.git.store import ObjectStore
 from safeai_git.git.tree_cache import Entry, TreeCache, default_place
-from safeai_git.git.tree_plan import Materialised, Plan, TreeLimits, survey, survey_difference
+from safeai_git.git.tree_layer import survey_difference
+from safeai_git.git.tree_plan import Materialised, Plan, TreeLimits, survey
 from safeai_git.sandbox.layout import closed_folder
 from safeai_git.sandbox.scratch import remove_tree, scratch_directory
 

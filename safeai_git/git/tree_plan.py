@@ -1,8 +1,4 @@
-"""What is to be written for a tree: its objects walked, every name judged, everything counted, nothing written yet.
-
-Or only what a tree has that another has not, and what it lacks, for a layer over a folder that holds the other. The
-judgement is the same: what both have was judged when the other was written.
-"""
+"""What is to be written for a tree: its objects walked, every name judged, everything counted, nothing written yet."""
 
 from __future__ import annotations
 
@@ -22,7 +18,6 @@ from safeai_git.core.edit import MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from safeai_git.core.errors import CouldNotDecide, FormatError, ObjectCorrupt
 from safeai_git.core.objects import TreeEntry, parse_tree
 from safeai_git.core.paths import fold
-from safeai_git.git.tree_difference import replaced
 from safeai_git.parallel import in_processes
 
 Read = Callable[[str], tuple[str, bytes]]
@@ -33,7 +28,7 @@ APART = 500
 """Folders that wait to be surveyed, from which on it pays to do it in several processes."""
 _LEAST_OF_A_PROCESS = 100
 
-_KIND = 0o170000
+KIND = 0o170000
 _LONGEST_NAME = 255
 _LONGEST_LINK = 4095
 _LARGER = "replay on a smaller tree, or leave the check to a machine with larger limits"
@@ -161,9 +156,9 @@ def survey(read: Read, tree_id: str, size: Size, limits: TreeLimits, shared: Sha
         for (_, folder), part in zip(waiting, found, strict=True):
             plan.take(folder, part if isinstance(part, Plan) else _PLAN.decode(part))
             if plan.entries > limits.entries:
-                raise _too_many(limits)
+                raise too_many(limits)
             if plan.total > limits.bytes:
-                raise _too_long(limits)
+                raise too_long(limits)
     return plan
 
 
@@ -171,134 +166,42 @@ def _survey_folder(
     read: Read, name: str, folder: Folder, plan: Plan, size: Size, limits: TreeLimits
 ) -> list[tuple[str, Folder]]:
     """One folder; gives back those in it, which are to be surveyed next."""
-    found = _judged(read, name, size, limits, folder)
+    found = judged(read, name, size, limits, folder)
     if plan.entries + len(found) > limits.entries:
-        raise _too_many(limits)
+        raise too_many(limits)
     for entry in found:
-        _sort_in(entry, folder, plan, size, limits)
+        sort_in(entry, folder, plan, size, limits)
     return [(entry.id, below) for entry, (_, below) in zip(_trees(found), folder.folders, strict=True)]
 
 
-def survey_difference(
-    read: Read, old: str, new: str, size: Size, limits: TreeLimits, held: Materialised, most: int
-) -> tuple[Plan, Materialised] | None:
-    """What a layer must hold that makes one tree of another, and what there is of it then.
-
-    Args:
-        read: As for `survey`.
-        old: Name of the tree that lies below, once surveyed and written whole.
-        new: Name of the tree that is wanted.
-        size: As for `survey`.
-        limits: For the wanted tree as a whole.
-        held: What the old tree holds.
-        most: Entries that came and went, above which a layer is not worth its while.
-
-    Returns:
-        The plan of the layer, or ``None`` when it would be larger than that.
-
-    Raises:
-        FormatError, CouldNotDecide, ObjectMissing, ObjectCorrupt: As for writing the tree whole.
-    """
-    plan, lost = Plan.empty(), Plan.empty()
-    waiting: list[tuple[str, str, Folder]] = [(old, new, plan.root)]
-    while waiting:
-        below, name, folder = waiting.pop()
-        wanted, there = _differing(read, below, name, size, limits, folder)
-        same = set(wanted).intersection(there)
-        before = {entry.name: entry for entry in there if entry not in same}
-        for entry in wanted:
-            if entry in same:
-                continue
-            was = before.pop(entry.name, None)
-            _sort_in(entry, folder, plan, size, limits)
-            under = was.id if was is not None and was.is_tree else ""
-            if entry.is_tree:
-                waiting.append((under, entry.id, folder.folders[-1][1]))
-                lost.folders += bool(under)
-            elif was is not None:
-                if under and entry.mode & _KIND == MODE_GITLINK:
-                    folder.gitlinks.pop()
-                    hidden = [one.name for one in _entries(read, under)]
-                    folder.folders.append((entry.name, Folder(b"", folder.depth + 1, gone=hidden)))
-                _lose(read, was, lost, size, most)
-            if entry.is_tree and was is not None and not under:
-                _lose(read, was, lost, size, most)
-        folder.gone += before
-        for was in before.values():
-            _lose(read, was, lost, size, most)
-        if plan.entries + lost.entries > most:
-            return None
-    came, went = plan.counts, lost.counts
-    whole = Materialised(
-        held.files + came.files - went.files,
-        held.links + came.links - went.links,
-        held.folders + came.folders - went.folders,
-        held.gitlinks + came.gitlinks - went.gitlinks,
-        held.bytes + came.bytes - went.bytes,
-    )
-    if whole.entries > limits.entries:
-        raise _too_many(limits)
-    if whole.bytes > limits.bytes:
-        raise _too_long(limits)
-    return plan, whole
-
-
-def _differing(
-    read: Read, old: str, new: str, size: Size, limits: TreeLimits, folder: Folder
-) -> tuple[list[TreeEntry], list[TreeEntry]]:
-    """Entries of the wanted tree and of the one below, judged; perhaps without those that both have."""
-    if not old:
-        return _judged(read, new, size, limits, folder), []
-    _check_depth(folder, limits)
-    _check_size(new, size, limits)
-    wanted, there = _raw(read, new), _raw(read, old)  # whose size was asked when it was written whole
-    if (pairs := replaced(there, wanted, len(new) // 2)) is not None:
-        # Their names were judged when the other tree was written.
-        return [now for _, now in pairs], [was for was, _ in pairs]
-    found = parse_tree(wanted, len(new) // 2)
-    _check_names(found, folder)
-    return found, parse_tree(there, len(old) // 2)
-
-
-def _lose(read: Read, entry: TreeEntry, lost: Plan, size: Size, most: int) -> None:
-    """Count an entry that is hidden, with everything beneath it, until it is too much."""
-    waiting = [entry]
-    while waiting and lost.entries <= most:
-        one = waiting.pop()
-        kind = one.mode & _KIND
-        lost.files += kind == stat.S_IFREG
-        lost.links += kind == MODE_SYMLINK
-        lost.gitlinks += kind == MODE_GITLINK
-        lost.folders += one.is_tree
-        if kind == stat.S_IFREG:
-            lost.total += size(one.id)
-        elif one.is_tree:
-            waiting += _entries(read, one.id)
-
-
-def _judged(read: Read, name: str, size: Size, limits: TreeLimits, folder: Folder) -> list[TreeEntry]:
-    _check_depth(folder, limits)
-    _check_size(name, size, limits)
-    found = _entries(read, name)
-    _check_names(found, folder)
+def judged(read: Read, name: str, size: Size, limits: TreeLimits, folder: Folder) -> list[TreeEntry]:
+    """The entries of a folder, once its depth, its size and every name in it are found right."""
+    check_depth(folder, limits)
+    check_size(name, size, limits)
+    found = entries_of(read, name)
+    check_names(found, folder)
     return found
 
 
-def _check_depth(folder: Folder, limits: TreeLimits) -> None:
+def check_depth(folder: Folder, limits: TreeLimits) -> None:
+    """Refuse folders too deep below each other."""
     if folder.depth > limits.depth:
         raise CouldNotDecide(f"{display(folder.path)} is more than {limits.depth} folders deep", hint=_LARGER)
 
 
-def _check_size(name: str, size: Size, limits: TreeLimits) -> None:
+def check_size(name: str, size: Size, limits: TreeLimits) -> None:
+    """Refuse a tree object that is too large to be read."""
     if size(name) > limits.tree_bytes:
         raise CouldNotDecide(f"tree {name} is larger than {limits.tree_bytes:,} bytes", hint=_LARGER)
 
 
-def _entries(read: Read, name: str) -> list[TreeEntry]:
-    return parse_tree(_raw(read, name), len(name) // 2)
+def entries_of(read: Read, name: str) -> list[TreeEntry]:
+    """The entries of a tree, not judged."""
+    return parse_tree(raw_tree(read, name), len(name) // 2)
 
 
-def _raw(read: Read, name: str) -> bytes:
+def raw_tree(read: Read, name: str) -> bytes:
+    """The bytes of a tree, not judged."""
     kind, data = read(name)
     if kind != "tree":
         raise ObjectCorrupt(
@@ -312,7 +215,7 @@ def _trees(found: list[TreeEntry]) -> list[TreeEntry]:
 
 
 def _are_plain(names: list[bytes]) -> bool:
-    """Whether nothing of what `_check_names` looks for can be among them, told from all of them at once."""
+    """Whether nothing of what `check_names` looks for can be among them, told from all of them at once."""
     together = b"\0".join(names)
     return (
         together.isascii()
@@ -325,7 +228,8 @@ def _are_plain(names: list[bytes]) -> bool:
     )
 
 
-def _check_names(found: list[TreeEntry], folder: Folder) -> None:
+def check_names(found: list[TreeEntry], folder: Folder) -> None:
+    """Refuse names that walk, address git's own folder, or stand twice."""
     if _are_plain([entry.name for entry in found]):
         return
     names: set[bytes] = set()
@@ -342,7 +246,8 @@ def _check_names(found: list[TreeEntry], folder: Folder) -> None:
         names.add(name)
 
 
-def _sort_in(entry: TreeEntry, folder: Folder, plan: Plan, size: Size, limits: TreeLimits) -> None:
+def sort_in(entry: TreeEntry, folder: Folder, plan: Plan, size: Size, limits: TreeLimits) -> None:
+    """Put an entry into the plan, if it is of a kind and size that is written."""
     kind = _kind(entry.raw_mode)
     if kind == MODE_TREE:
         below = Folder(folder.path + entry.name + b"/", folder.depth + 1)
@@ -366,7 +271,7 @@ def _sort_in(entry: TreeEntry, folder: Folder, plan: Plan, size: Size, limits: T
         plan.files += 1
         plan.total += length
         if plan.total > limits.bytes:
-            raise _too_long(limits)
+            raise too_long(limits)
     else:
         raise _malformed(
             folder, entry.name, f"an entry of mode {entry.mode:o}, which is no kind that git writes"
@@ -376,7 +281,7 @@ def _sort_in(entry: TreeEntry, folder: Folder, plan: Plan, size: Size, limits: T
 @lru_cache(maxsize=64)
 def _kind(raw_mode: bytes) -> int:
     """What an entry is, by its mode; there are but five that git writes."""
-    return int(raw_mode, 8) & _KIND
+    return int(raw_mode, 8) & KIND
 
 
 def _malformed(folder: Folder, name: bytes, what: str) -> FormatError:
@@ -391,9 +296,11 @@ def _too_large(folder: Folder, entry: TreeEntry, length: int) -> CouldNotDecide:
     )
 
 
-def _too_many(limits: TreeLimits) -> CouldNotDecide:
+def too_many(limits: TreeLimits) -> CouldNotDecide:
+    """For the sum of all."""
     return CouldNotDecide(f"the tree has more than {limits.entries:,} entries", hint=_LARGER)
 
 
-def _too_long(limits: TreeLimits) -> CouldNotDecide:
+def too_long(limits: TreeLimits) -> CouldNotDecide:
+    """For the sum of all."""
     return CouldNotDecide(f"the files of the tree are larger than {limits.bytes:,} bytes", hint=_LARGER)
