@@ -45,13 +45,13 @@ FILES = 27_000
 
 
 def _trees(folder: Path, rounds: int, source: Path | None) -> Iterator[Row]:
-    if source is None:
-        source = repository(folder / "source", environment(folder), files=FILES)
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else folder) as scratch:
-        place = Path(scratch)
-        place.chmod(0o711)
-        yield from replay.tree_rows(place, rounds, source.resolve())
+    for files in (FILES // 10, FILES) if source is None else (0,):
+        made = source or repository(folder / f"source{files}", environment(folder), files=files)
+        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else folder) as scratch:
+            place = Path(scratch)
+            place.chmod(0o711)
+            yield from replay.tree_rows(place, rounds, made.resolve(), files)
 
 
 def main() -> None:

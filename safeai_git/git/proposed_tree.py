@@ -24,8 +24,9 @@ from safeai_git.git.tree_plan import Materialised, Plan, TreeLimits, survey
 from safeai_git.sandbox.layout import closed_folder
 from safeai_git.sandbox.scratch import remove_tree, scratch_directory
 
-LEAST_LAYER = 500
-"""Entries that a layer may always hold; it may hold a tenth of the tree, too."""
+LEAST_LAYER = 1_200
+"""What a layer may always bring and hide, folders counted: 250 changed files in as many folders come to 1,000. It may be a
+tenth of the tree, too."""
 _TRIED = 2
 
 
