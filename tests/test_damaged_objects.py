@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 from conftest import Repo
-from tools_cli import PATIENCE
+from tools_cli import PATIENCE, make
+
+from safeai_git.core.errors import ObjectCorrupt
+from safeai_git.git.libgit2 import Libgit2Store
+from safeai_git.git.store import read_tree
 
 CONTENT = b"zz\n" * 40
 DAMAGED = {
@@ -146,3 +150,20 @@ def test_objects_are_found_wherever_the_repository_borrows_them(governed: Repo, 
     governed.git("-C", str(lenders[2]), "prune-packed")
     assert list((lenders[2] / "objects/pack").glob("*.pack"))
     assert read("libgit2", governed.path / ".git", good, *found) == answers
+
+
+def test_an_object_that_is_exchanged_between_two_questions_is_noticed(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Its size is asked first, then its content: two looks at files that somebody may write meanwhile."""
+    repository = make(tmp_path / "repository", environment)
+    blob = repository.git("hash-object", "-w", "--stdin", stdin=CONTENT)
+    tree = repository.git("mktree", stdin=b"")
+
+    class Exchanged(Libgit2Store):
+        def header(self, name: str) -> tuple[str, int]:
+            return super().header(tree)
+
+    store = Exchanged(repository.path / ".git/objects")
+    with pytest.raises(ObjectCorrupt, match="is a blob where a tree was announced"):
+        read_tree(store, blob)

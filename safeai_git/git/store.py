@@ -225,4 +225,9 @@ def _read(store: ObjectStore, name: str, wanted: str, most: int) -> bytes:
         )
     if size > most:
         raise FormatError(f"the {wanted} object {name} has {size:,} bytes; at most {most:,} are read")
-    return store.read(name)[1]
+    found, data = store.read(name)
+    if found != wanted:
+        raise ObjectCorrupt(
+            f"object {name} is a {found} where a {wanted} was announced", hint="run 'git fsck --full'"
+        )
+    return data
