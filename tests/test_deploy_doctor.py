@@ -136,6 +136,7 @@ def test_a_governor_that_runs_is_looked_at_beside_it(folder: Path) -> None:
         found = examined(folder, SAFEAI_PORT=str(governor.port))
         assert f"process {governor.process.pid}" in about(found, "server", "ok")  # type: ignore[union-attr]
         assert "is ready" in about(found, "server", "ok")
+        assert "all of its log has been read" in about(found, "server", "ok")
         assert exit_code(found) == 0
         assert "does not answer" in about(examined(folder), "server", "warn")
         assert governor.register(LOG_SIGNER).status == 201  # it still writes
@@ -540,6 +541,19 @@ def test_who_answers_at_the_port(folder: Path, web: Callable[..., Web]) -> None:
         found = examined(folder, SAFEAI_PORT=str(web(answers).server_port))
         assert words in about(found, "server", "bad")
         assert "\x1b" not in text(found, Style())
+
+
+def test_a_governor_that_still_reads_its_log_is_said_to(folder: Path, web: Callable[..., Web]) -> None:
+    for value, words in (("983040.0", "983,040 entries"), ("9.961472e+06", "9,961,472 entries")):
+        answers = {
+            "/readyz": (200, b"ok\n"),
+            "/metrics": (200, f"safeai_log_unread_entries {value}\n".encode()),
+        }
+        found = examined(folder, SAFEAI_PORT=str(web(answers).server_port))
+        assert words in about(found, "server", "warn")
+    for odd in (b"safeai_log_unread_entries 1.1.1\n", b"\xff\x00", b""):
+        port = web({"/readyz": (200, b"ok\n"), "/metrics": (200, odd)}).server_port
+        assert "is ready" in about(examined(folder, SAFEAI_PORT=str(port)), "server", "ok")
 
 
 def test_witnesses_and_the_archive(folder: Path, tmp_path: Path, web: Callable[..., Web]) -> None:

@@ -16,6 +16,9 @@ from safeai_git.governor.doctor.report import Examined
 from safeai_git.governor.stores.lock import LOCK
 
 _SECONDS = 3.0
+_UNREAD = re.compile(
+    r"^safeai_log_unread_entries ([0-9]{1,8}(?:\.[0-9]{1,12})?(?:e\+[0-9]{2})?)$", re.MULTILINE
+)
 _ROW = re.compile(r"\d+: FLOCK\s+\S+\s+WRITE (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
 _NOTE = re.compile(r"process (\d+) on (\S{1,255})")
 
@@ -29,6 +32,7 @@ def examine(case: Case) -> Iterator[Examined]:
         yield Examined("server", "ok", f"{holder} has the log open")
     if answer is not None and answer.status == 200 and answer.body == b"ok\n":
         yield Examined("server", "ok", f"{address} is ready")
+        yield from _unread(address.removesuffix("/readyz"))
     elif answer is not None and answer.status == 503:
         yield Examined(
             "server", "bad", f"{address} takes nothing: {_reason(answer.body)}", "docs/deploy/runbooks.md"
@@ -81,6 +85,24 @@ def _asked(case: Case) -> tuple[Answer | None, str]:
         return None, address
     except FormatError:
         return Answer(0, b""), address
+
+
+def _unread(server: str) -> Iterator[Examined]:
+    """Whether it has read all of its log by now: a start may leave the older part for afterwards."""
+    try:
+        answer = exchange("GET", f"{server}/metrics", None, {}, seconds=_SECONDS, most=1_048_576)
+    except (OSError, FormatError):
+        return
+    found = _UNREAD.search(answer.body.decode("utf-8", "replace"))
+    if found is not None and float(found[1]):
+        yield Examined(
+            "server",
+            "warn",
+            f"{float(found[1]):,.0f} entries of its log were taken from audit.index and are still being read",
+            "ask again in some minutes; SAFEAI_READ_LOG_FIRST=on reads them before it serves",
+        )
+    elif found is not None:
+        yield Examined("server", "ok", "all of its log has been read since it was started")
 
 
 def _reason(body: bytes) -> str:
