@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TextIO
 
 from safeai_git import plain
+from safeai_git.apart import Copy
 from safeai_git.core.errors import DeadlinePassed, SafeAIError, WrongUse
 from safeai_git.report.style import for_terminal
 
@@ -26,6 +27,8 @@ _WAITED_FOR = (["hook", "run", "pre-commit"], ["hook", "run", "commit-msg"])
 
 AGENT_SECONDS = 25.0
 """What an agent's hook may take: one that the agent itself gives up on (after 30 or 60 seconds) refuses nothing."""
+_SECONDS_MORE = 2.0
+"""For whatever does not hear the alarm."""
 
 ALLOWED, REFUSED, WRONG_USE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -165,7 +168,36 @@ def _within(seconds: float) -> Iterator[None]:
 
 
 def _agent_hook(arguments: list[str]) -> int:
-    """An agent's own hook. Of all codes only 2 stops the agent, so whatever goes wrong has to end with 2."""
+    """An agent's own hook. Of all codes only 2 stops the agent, so whatever goes wrong has to end with 2.
+
+    A crash or a kill ends with none of ours, and what hangs in a native library hears no alarm: so the work is done in a
+    copy of this process, and this one answers where the copy does not.
+    """
+    if not hasattr(os, "fork"):
+        return _judged_for_agent(arguments)
+    ended = None
+
+    def waited() -> int:
+        nonlocal ended
+        copy = Copy(lambda: _judged_for_agent(arguments))
+        try:
+            with _within(AGENT_SECONDS + _SECONDS_MORE):
+                ended = copy.ended()
+        finally:
+            copy.end()
+        return ALLOWED
+
+    guarded(waited)
+    if ended is None or ended[0] not in (ALLOWED, WRONG_USE):
+        why = "the hook crashed, was killed or hung before it had decided"
+        _say(f"safeai-git: {why}")
+        return _refused_for_agent(arguments, f": {why}")
+    code, printed = ended
+    sys.stdout.write(printed.decode("utf-8", "surrogateescape"))
+    return code
+
+
+def _judged_for_agent(arguments: list[str]) -> int:
     why = ""
 
     def asked() -> int:
@@ -191,8 +223,11 @@ def _agent_hook(arguments: list[str]) -> int:
 
         return run(arguments)
 
-    if not guarded(asked):
-        return ALLOWED
+    return _refused_for_agent(arguments, why) if guarded(asked) else ALLOWED
+
+
+def _refused_for_agent(arguments: list[str], why: str) -> int:
+    """Say no, for want of an answer, in the way that this agent heeds."""
     from safeai_git.agents.adapters import ADAPTERS
 
     adapter = ADAPTERS.get(arguments[-1])

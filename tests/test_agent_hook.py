@@ -229,6 +229,48 @@ def test_settings_behind_a_symlink_are_refused(tmp_path: Path, link: str) -> Non
     assert not list(aim.iterdir())
 
 
+ENDS_BADLY = """\
+import os, signal, sys
+from safeai_git import __main__
+__main__.AGENT_SECONDS = 0.2
+__main__._SECONDS_MORE = 0.3
+from safeai_git.commands import agent_call
+here = os.getpid()
+
+def read_call(agent):
+    print("half an answer", flush=True)
+    if sys.argv.pop() == "hang":
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])  # as in a native library: no handler runs
+        while True:
+            signal.pause()
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+agent_call.read_call = read_call
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize(("agent", "code"), [("claude-code", 2), ("copilot-cli", 0)])
+@pytest.mark.parametrize("how", ["crash", "hang"])
+def test_B14_a_crash_and_a_hang_in_native_code_are_refusals(
+    governed: Repo, agent: str, code: int, how: str
+) -> None:
+    """Any code but 2 lets most agents go on: a fault in libgit2, or the kernel's want of memory, must not be one."""
+    script = ENDS_BADLY.replace("sys.argv.pop()", repr(how))
+    done = subprocess.run(
+        [sys.executable, "-c", script, "agent", "hook", agent],
+        input="{}",
+        cwd=governed.path,
+        env=governed.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, "crashed, was killed or hung" in done.stderr) == (code, True), done.stderr
+    assert "half an answer" not in done.stdout
+    assert ('"permissionDecision": "deny"' in done.stdout) is (agent == "copilot-cli")
+
+
 IN_A_MOMENT = """\
 import sys
 from safeai_git import __main__
