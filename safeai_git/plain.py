@@ -6,6 +6,7 @@ to typer, which knows all options and says what it does not understand; what is 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from safeai_git.commands.session import Session
 
 Action = Callable[[], int]
+
+_NEW_OBJECTS = 50_000
+"""That Python looks through for circles at once, instead of 700: hardly any of ours are, and a run is over soon."""
 
 
 def read(arguments: list[str]) -> Action | None:
@@ -58,6 +62,7 @@ class _Line:
 
 def _during(line: _Line, use: Callable[[Session], int], *, brief: bool = False) -> Action:
     def action() -> int:
+        gc.set_threshold(_NEW_OBJECTS)
         from safeai_git.commands.session import BriefSession, Session
 
         session = (BriefSession if brief else Session).here(line.values.get("--format", "text"))
