@@ -298,6 +298,9 @@ TABLE: list[tuple[str, str, Change]] = [
     ("objects: a parent changed", "objects", a_parent),
     ("objects: a tree changed", "objects", a_tree),
     ("objects: none", "objects", put("objects", [])),
+    ("objects: text", "objects: each has", put("objects", ["tree"])),
+    ("objects: of another kind", "objects: each has", put("objects", [{"id": "0" * 40, "kind": "blob", "data": ""}])),
+    ("objects: without content", "objects: each has", put("objects", [{"id": "0" * 40, "kind": "tree"}])),
     *((f"objects: number {at} left out", "objects", without_object(at)) for at in range(4)),
     (
         "objects: one more than is needed",

@@ -272,6 +272,22 @@ def test_policy_expressions() -> None:
     assert "maintainer" in asked("yes", outcome="deny")[0].lifted_by
     assert asked("no") == []
     assert [one.path for one in asked("each", "edit")] == [b"src/b"]
+    # What is ruled out for all edits at once is asked of none, and only rules of each edit are looked at so.
+    looks: list[tuple[str, bool]] = []
+
+    def rules_out(when: str, facts: Any) -> bool:
+        looks.append((when, "edit" in facts))
+        return len(facts["edits"]) == 2
+
+    change = proposal(edit(b"src/a"), edit(b"src/b"))
+    rules = [
+        {"id": one, "when": one, "each": each, "outcome": "deny", "message": "why"}
+        for one, each in (("each", "edit"), ("yes", "change"))
+    ]
+    context = Context(evaluate_expression=answers, rules_out=rules_out)
+    told = evaluate(change, PolicyStack((policy(rules=rules),)), context).findings
+    assert [one.rule for one in told] == ["policy-expressions/yes"]
+    assert looks == [("each", False)]
     assert asked("broken")[0].outcome is Outcome.DENY
     assert asked("broken", outcome="warn", **LOOSE)[0].outcome is Outcome.REVIEW
     assert (
