@@ -135,7 +135,7 @@ class TestNoEnvironment:
         ],
     )
     def test_is_no_answer_and_nothing_is_kept(self, checked: Repo, line: str, why: str) -> None:
-        setup = Setup(line, ("lock",), ("env",), timeout_seconds=2)
+        setup = Setup(line, ("lock",), ("env",), timeout_seconds=2 if "sleep" in line else 60)
         found = run(checked, tree_with(checked, lock="x"), Check("uses", "true", setup=setup))
         assert found.result == "undecided"
         assert "no environment could be prepared" in found.detail

@@ -275,7 +275,7 @@ def test_the_token_may_lie_in_the_file_that_bao_login_writes(bao: Bao, tmp_path:
 
 @needs_bao
 def test_a_server_that_stands_still_holds_nobody(bao: Bao) -> None:
-    signer = TransitSigner(bao.key("still"), bao.environ, seconds=0.5)
+    signer = TransitSigner(bao.key("still"), bao.environ, seconds=3)  # it answers its first question in that
     bao.process.send_signal(signal.SIGSTOP)
     try:
         with pytest.raises(KeyUnusable, match="cannot be asked"):

@@ -109,9 +109,9 @@ for child in children:
 for _ in range(4):
     if os.fork() == 0:
         x = bytearray(os.urandom(1024)) * (60 * 1024)
-        time.sleep(1)
+        time.sleep(3)
         os._exit(0)
-time.sleep(2)
+time.sleep(4)
 """,
         {"memory_bytes": 150 * MIB},
     ),
@@ -132,7 +132,7 @@ time.sleep(2)
     "endless loop, wall clock": Bound(26, "while True:\n    pass\n", {"wall_seconds": 0.5}, ""),
     "endless loop, processor": Bound(26, "while True:\n    pass\n", {"cpu_seconds": 1}, ""),
     "SIGTERM ignored": Bound(
-        26, "signal.signal(15, signal.SIG_IGN); time.sleep(0.8)\n", {"wall_seconds": 0.5}
+        26, "signal.signal(15, signal.SIG_IGN); time.sleep(2.5)\n", {"wall_seconds": 0.5}
     ),
     "SIGSTOP of itself": Bound(26, "os.kill(os.getpid(), signal.SIGSTOP)\n", {"wall_seconds": 0.5}, ""),
     "output flood": Bound(
