@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TextIO
 
 from safeai_git import plain
-from safeai_git.apart import Copy
+from safeai_git.apart import in_a_copy
 from safeai_git.core.errors import DeadlinePassed, SafeAIError, WrongUse
 from safeai_git.report.style import for_terminal
 
@@ -179,12 +179,8 @@ def _agent_hook(arguments: list[str]) -> int:
 
     def waited() -> int:
         nonlocal ended
-        copy = Copy(lambda: _judged_for_agent(arguments))
-        try:
-            with _within(AGENT_SECONDS + _SECONDS_MORE):
-                ended = copy.ended()
-        finally:
-            copy.end()
+        with _within(AGENT_SECONDS + _SECONDS_MORE):
+            ended = in_a_copy(lambda: _judged_for_agent(arguments))
         return ALLOWED
 
     guarded(waited)
@@ -193,7 +189,7 @@ def _agent_hook(arguments: list[str]) -> int:
         _say(f"safeai-git: {why}")
         return _refused_for_agent(arguments, f": {why}")
     code, printed = ended
-    sys.stdout.write(printed.decode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.write(printed)
     return code
 
 

@@ -20,41 +20,38 @@ _PIECE = 65_536
 _FAILED = 70  # sysexits(3): EX_SOFTWARE
 
 
-class Copy:
-    """A copy of this process that is doing something; what it prints on standard output is kept back.
+def in_a_copy(do: Callable[[], int]) -> tuple[int, bytes] | None:
+    """Do something in a copy of this process, and wait for it; what it prints on standard output is kept back.
+
+    A copy that still runs when this ends, by an error too, is killed; nobody waits for one that not even that ends.
 
     Args:
         do: Gives an exit code.
+
+    Returns:
+        The exit code, and what was printed; ``None`` where it crashed, was killed or prints for ever.
     """
-
-    def __init__(self, do: Callable[[], int]) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._printed, theirs = os.pipe()
-        self._process: int | None = os.fork()
-        if self._process == 0:
-            _do(do, theirs)
-        os.close(theirs)
-
-    def ended(self) -> tuple[int, bytes] | None:
-        """Wait until it ends: its exit code, and what it printed; ``None`` where it crashed, was killed or prints for ever."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ours, theirs = os.pipe()
+    process = os.fork()
+    if process == 0:
+        _do(do, theirs)
+    os.close(theirs)
+    try:
         printed = bytearray()
-        while piece := os.read(self._printed, _PIECE):
+        while piece := os.read(ours, _PIECE):
             printed += piece
             if len(printed) > LARGEST:
                 return None
-        if self._process is None:
-            return None
-        _, status = os.waitpid(self._process, 0)
-        self._process = None
+        _, status = os.waitpid(process, 0)
+        process = 0
         return (os.WEXITSTATUS(status), bytes(printed)) if os.WIFEXITED(status) else None
-
-    def end(self) -> None:
-        """Stop it if it still runs; nobody waits for one that not even a kill ends."""
-        os.close(self._printed)
-        if self._process is not None:
+    finally:
+        os.close(ours)
+        if process:
             with suppress(OSError):
-                os.kill(self._process, signal.SIGKILL)
+                os.kill(process, signal.SIGKILL)
 
 
 def _do(do: Callable[[], int], output: int) -> NoReturn:

@@ -229,13 +229,25 @@ def test_settings_behind_a_symlink_are_refused(tmp_path: Path, link: str) -> Non
     assert not list(aim.iterdir())
 
 
+def asked(repo: Repo, script: str, agent: str, call: object) -> subprocess.CompletedProcess[str]:
+    """What an agent's hook answers that runs a script of ours."""
+    return subprocess.run(
+        [sys.executable, "-c", script, "agent", "hook", agent],
+        input=json.dumps(call),
+        cwd=repo.path,
+        env=repo.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 ENDS_BADLY = """\
 import os, signal, sys
 from safeai_git import __main__
 __main__.AGENT_SECONDS = 0.2
 __main__._SECONDS_MORE = 0.3
 from safeai_git.commands import agent_call
-here = os.getpid()
 
 def read_call(agent):
     print("half an answer", flush=True)
@@ -256,16 +268,7 @@ def test_B14_a_crash_and_a_hang_in_native_code_are_refusals(
     governed: Repo, agent: str, code: int, how: str
 ) -> None:
     """Any code but 2 lets most agents go on: a fault in libgit2, or the kernel's want of memory, must not be one."""
-    script = ENDS_BADLY.replace("sys.argv.pop()", repr(how))
-    done = subprocess.run(
-        [sys.executable, "-c", script, "agent", "hook", agent],
-        input="{}",
-        cwd=governed.path,
-        env=governed.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = asked(governed, ENDS_BADLY.replace("sys.argv.pop()", repr(how)), agent, {})
     assert (done.returncode, "crashed, was killed or hung" in done.stderr) == (code, True), done.stderr
     assert "half an answer" not in done.stdout
     assert ('"permissionDecision": "deny"' in done.stdout) is (agent == "copilot-cli")
@@ -302,14 +305,6 @@ def test_B14_what_hangs_is_refused_before_the_agent_gives_up_on_it(
             "toolArgs": {"path": path, "file_text": "x"},
         },
     }[agent]
-    done = subprocess.run(
-        [sys.executable, "-c", IN_A_MOMENT, "agent", "hook", agent],
-        input=json.dumps(call),
-        cwd=governed.path,
-        env=governed.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = asked(governed, IN_A_MOMENT, agent, call)
     assert (done.returncode, "no decision within 0.5 seconds" in done.stderr) == (code, True), done.stderr
     assert ('"permissionDecision": "deny"' in done.stdout) is (agent == "copilot-cli")

@@ -69,14 +69,19 @@ def tend(store: FileStore, sign: Callable[[str], bytes] = SIGNER.sign_text) -> N
         assert not rest, "the index could not be written"
 
 
+def made(folder: Path, entries: int) -> Path:
+    """A log of so many entries, and its index."""
+    store = opened(folder)
+    append(store, 0, entries)
+    tend(store)
+    store.close()
+    return folder
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of two segments and some entries, and its index; never changed."""
-    folder = tmp_path_factory.mktemp("base")
-    store = opened(folder)
-    append(store, 0, SIZE)
-    tend(store)
-    store.close()
+    folder = made(tmp_path_factory.mktemp("base"), SIZE)
     assert (folder / INDEX).stat().st_size == 2 * RECORD
     return folder
 
@@ -84,12 +89,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of one segment, since what makes a start read everything costs a second for each."""
-    folder = tmp_path_factory.mktemp("small")
-    store = opened(folder)
-    append(store, 0, SMALL)
-    tend(store)
-    store.close()
-    return folder
+    return made(tmp_path_factory.mktemp("small"), SMALL)
 
 
 @pytest.fixture

@@ -108,9 +108,8 @@ def again(session: Session, verdict: str, request: Request) -> int:
         CouldNotDecide: It could not be found out: no such verdict, its tree or its policy is not here, a check gave no
             answer.
     """
-    comparing = importlib.import_module(
-        "safeai_git.again"
-    )  # which reads verdicts, and so loads what checks them
+    # Loaded only here: it reads verdicts, and so loads what checks them.
+    comparing = importlib.import_module("safeai_git.again")
     claimed = comparing.find(session.repository, session.trust(), verdict)
     session.note(f"the verdict of {claimed.signer} on tree {claimed.claim.tree[:12]}")
     if not claimed.whole:

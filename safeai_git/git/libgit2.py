@@ -44,8 +44,9 @@ class Libgit2Store:
     def __init__(self, object_directory: Path, alternates: tuple[Path, ...] = ()) -> None:
         self._folders = (object_directory, *alternates)
         self._odb = pygit2.Odb()
-        self._packs = _add(self._odb, self._folders)
-        self._files = LooseObjects(object_folders(self._folders))
+        whole = object_folders(self._folders)
+        self._packs = _add(self._odb, whole)
+        self._files = LooseObjects(whole)
         self._files_alone = pygit2.Odb()
         self._files_alone.add_backend(self._files, _LOOSE)
         self._in_packs = _IN_A_ROW
@@ -130,7 +131,7 @@ class Libgit2Store:
 
     def borrow(self, object_directory: Path) -> None:
         """Read objects of another folder too; a name is the hash of its content, so it may be any."""
-        _add(self._odb, (object_directory,))
+        _add(self._odb, object_folders((object_directory,)))
 
     def merging_repository(self) -> pygit2.Repository:
         """A repository of nothing but these objects, in which merges are computed.
@@ -140,7 +141,7 @@ class Libgit2Store:
         if self._merging is None:
             scratch = self.borrow_scratch()
             odb = pygit2.Odb(os.fspath(scratch))
-            _add(odb, self._folders)
+            _add(odb, object_folders(self._folders))
             no_configuration()
             self._merging = pygit2.Repository()
             self._merging.set_odb(odb)
@@ -160,18 +161,17 @@ def _told(name: str, error: Exception) -> ObjectMissing | ObjectCorrupt:
     return ObjectCorrupt(f"object {name} cannot be read: {error}", hint="run 'git fsck --full'")
 
 
-def _add(odb: pygit2.Odb, folders: tuple[Path, ...]) -> pygit2.Odb:
-    """Let libgit2 read the objects of some folders: not their commit-graph, which nobody verifies, nor loose files.
+def _add(odb: pygit2.Odb, folders: list[Path]) -> pygit2.Odb:
+    """Let libgit2 read the objects of some folders (`object_folders`): not their commit-graph, which nobody verifies, nor loose files.
 
     Returns:
         Another database of their packs alone.
     """
-    whole = object_folders(folders)
     packs = pygit2.Odb()
-    for folder in whole:
+    for folder in folders:
         for one in (odb, packs):
             one.add_backend(pygit2.OdbBackendPack(os.fspath(folder)), _PACKS)
-    odb.add_backend(LooseObjects(whole), _LOOSE)
+    odb.add_backend(LooseObjects(folders), _LOOSE)
     return packs
 
 

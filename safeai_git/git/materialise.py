@@ -30,14 +30,6 @@ Progress = Callable[[int, int], None]
 _BETWEEN_REPORTS = 500
 _COST_OF_AN_ENTRY = 4096
 _EVERYTHING, _UNDIVIDED = -1, -2
-_NEW_FILE = (
-    os.O_WRONLY
-    | os.O_CREAT
-    | os.O_EXCL
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
 
 
 def materialise(
@@ -199,21 +191,26 @@ class _Writer:
             self._look.at(folder.path[:-1], os.fstat(here))
 
     def _link(self, here: int, folder: Folder, entry: TreeEntry) -> None:
-        os.symlink(self._content(entry), entry.name, dir_fd=here)
+        target = self._content(entry)
+        if not target or b"\0" in target:
+            raise FormatError(
+                f"the tree cannot be written: link {display(entry.name)} leads to no path",
+                hint="reject the commit",
+            )
+        os.symlink(target, entry.name, dir_fd=here)
         if self._owner:
             os.chown(entry.name, *self._owner, dir_fd=here, follow_symlinks=False)
         if self._look:
             self._look.at(folder.path + entry.name, os.stat(entry.name, dir_fd=here, follow_symlinks=False))
 
     def _file(self, here: int, folder: Folder, entry: TreeEntry) -> None:
-        data = self._content(entry)
+        rest = memoryview(self._content(entry))
         mode = _file_mode(entry.raw_mode)
-        descriptor = os.open(entry.name, _NEW_FILE, mode, dir_fd=here)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(entry.name, flags, mode, dir_fd=here)
         try:
-            if (done := os.write(descriptor, data) if data else 0) < len(data):
-                rest = memoryview(data)[done:]
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
             if self._owner:
                 os.fchown(descriptor, *self._owner)
             found = os.fstat(descriptor)
@@ -235,22 +232,12 @@ class _Writer:
                 f"object {entry.id} is a {kind} of {len(data):,} bytes, not the blob that was announced",
                 hint="run 'git fsck --full'",
             )
-        if _is_link(entry.raw_mode) and (not data or b"\0" in data):
-            raise FormatError(
-                f"the tree cannot be written: link {display(entry.name)} leads to no path",
-                hint="reject the commit",
-            )
         return data
 
 
 @lru_cache(maxsize=64)
 def _file_mode(raw_mode: bytes) -> int:
     return 0o755 if int(raw_mode, 8) & stat.S_IXUSR else 0o644
-
-
-@lru_cache(maxsize=64)
-def _is_link(raw_mode: bytes) -> bool:
-    return stat.S_ISLNK(int(raw_mode, 8))
 
 
 def _folder_flags() -> int:
