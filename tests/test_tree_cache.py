@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 if sys.platform != "linux":
     pytest.skip("kept trees need Linux", allow_module_level=True)
 
+import fcntl
+
 from conftest import POLICY
 from tools_cli import make
 
@@ -441,6 +443,47 @@ def test_several_processes_at_once_make_one_entry(bench: Bench) -> None:
         out, _ = process.communicate(timeout=60)
         assert (process.returncode, out.split()[:2]) == (0, ["1", "300"])
     assert [one.name[-40:] for one in bench.entries()] == [name]
+
+
+@pytest.mark.parametrize("moment", ["before the lock is made", "before the lock is held"])
+def test_an_entry_that_is_being_begun_is_not_taken_for_a_leftover(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    steps, removed = [os, fcntl][moment.endswith("held")], []
+    name = {os: "open", fcntl: "flock"}[steps]
+    plain = getattr(steps, name)
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        begun = [one.name for one in bench.entries() if one.name.startswith("new-")]
+        if begun and not removed:
+            removed.extend(begun)
+            monkeypatch.setattr(steps, name, plain)
+            tree_cache.evict(bench.place)
+        return plain(*arguments, **named)
+
+    monkeypatch.setattr(steps, name, interrupted)
+    with bench.laid({"a": "1"}) as laid:
+        assert len(laid.below) == 1
+    assert len(removed) == 1
+    assert [one.name[:4] for one in bench.entries()] != ["new-"]
+    assert len(bench.entries()) == 1
+
+
+def test_where_others_remove_what_is_begun_each_time_the_tree_is_written_whole(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = fcntl.flock
+
+    def interrupted(descriptor: int, how: int) -> None:
+        for one in bench.entries():
+            one.rename(bench.place / "elsewhere")
+            shutil.rmtree(bench.place / "elsewhere")
+        plain(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    with bench.laid({"a": "1"}) as laid:
+        assert laid.below == ()
+        assert (laid.tree / "a").read_text() == "1"
 
 
 def test_an_entry_in_use_stays(bench: Bench) -> None:

@@ -12,6 +12,7 @@ The place is in memory, as scratch folders are: a restart empties it, and removi
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -51,6 +52,7 @@ BETWEEN_LOOKS_SECONDS = 300.0
 _COST_OF_AN_ENTRY = 4096
 _ROOM = 256 * 2**20
 _FORMAT = 1
+_TRIED = 10
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -144,14 +146,8 @@ class TreeCache:
             StorageError, FormatError, ObjectMissing, ObjectCorrupt: It cannot be written; nothing is left of it.
         """
         evict(self._place, keep=MOST_ENTRIES - 1, room=_size(plan.counts))
-        folder = self._place / f"new-{secrets.token_hex(8)}"
+        folder, descriptor = _begun(self._place)
         try:
-            folder.mkdir(mode=0o700)
-            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageError(f"{folder} cannot be written: {error}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
             try:
                 if self._owner is not None:
                     folder.chmod(0o711)
@@ -293,10 +289,39 @@ def _size(holds: Materialised) -> int:
     return holds.bytes + _COST_OF_AN_ENTRY * holds.entries
 
 
+def _begun(place: Path) -> tuple[Path, int]:
+    """A new folder and its lock, held.
+
+    Another process may take it for what a killed one left, until the lock is held: then the next one is made.
+
+    Raises:
+        StorageError: None can be made.
+    """
+    problem = OSError(errno.EBUSY, "other processes removed it again and again")
+    for _ in range(_TRIED):
+        folder = place / f"new-{secrets.token_hex(8)}"
+        try:
+            folder.mkdir(mode=0o700)
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError as error:
+            problem = error
+            continue
+        except OSError as error:
+            raise StorageError(f"{folder} cannot be written: {error}") from error
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if _same(descriptor, folder / "lock"):
+            return folder, descriptor
+        os.close(descriptor)
+    raise StorageError(f"{folder} cannot be written: {problem}") from problem
+
+
 def _remove(folder: Path) -> None:
     """Remove an entry, unless somebody uses it; what cannot be removed now is tried again another time."""
     with _locked(folder, fcntl.LOCK_EX) as lock, suppress(OSError, StorageError):
         if lock is None and (folder / "lock").exists():
+            return
+        if lock is None and folder.name.startswith("new-"):
+            folder.rmdir()  # fails if its lock has been made since
             return
         dead = folder.with_name(f"dead-{secrets.token_hex(8)}")
         folder.rename(dead)
@@ -314,9 +339,16 @@ def _locked(folder: Path, how: int) -> Iterator[int | None]:
     try:
         try:
             fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-            same = os.path.samestat(os.fstat(descriptor), (folder / "lock").lstat())
+            same = _same(descriptor, folder / "lock")
         except OSError:
             same = False
         yield descriptor if same else None
     finally:
         os.close(descriptor)
+
+
+def _same(descriptor: int, lock: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), lock.lstat())
+    except OSError:
+        return False
