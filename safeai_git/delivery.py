@@ -3,14 +3,15 @@
 For each envelope: submit, check the receipt against the log's key, remember the checkpoint, keep the receipt in the
 notes, and only then take the envelope out of the spool. Whatever is killed in between is done again: the Governor logs
 an envelope once, and a receipt that stands in the notes stays as it is.
+
+One process at a time delivers a repository's spool. Whoever finds another one at it may leave what it added to that one,
+which looks again when it has let go.
 """
 
 from __future__ import annotations
 
-import os
-import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,23 +25,20 @@ from safeai_git.client.governor import (
     GovernorClient,
     Refused,
 )
-from safeai_git.client.spool import Spool
+from safeai_git.client.spool import Queue, Spool, T
 from safeai_git.core.display import count
 from safeai_git.core.envelope import Envelope
-from safeai_git.core.errors import FormatError, KeyUnusable, LogProofInvalid, StorageError, WrongUse
+from safeai_git.core.errors import FormatError, KeyUnusable, LogProofInvalid, WrongUse
 from safeai_git.core.log.note import NoteKey
 from safeai_git.core.policy_parts import GovernorLink
 from safeai_git.core.publickey import PublicKey
 from safeai_git.core.receipt import Logged, Receipt, check_receipt
 from safeai_git.core.verdict import parse_statement
-from safeai_git.files import read_bounded
+from safeai_git.files import alone, read_bounded
 from safeai_git.git.notes import Notes
 from safeai_git.git.repository import Repository
 from safeai_git.keys.ed25519 import verify
 from safeai_git.organisation import state_folder
-
-if sys.platform != "win32":
-    import fcntl
 
 URL_VARIABLE, URL_KEY = "SAFEAI_GOVERNOR", "safeai.governor"
 LOG_KEY_VARIABLE, LOG_KEY_KEY = "SAFEAI_GOVERNOR_KEY", "safeai.governorKey"
@@ -48,6 +46,7 @@ TOKEN_VARIABLE, TOKEN_FILE_KEY = "SAFEAI_TOKEN", "safeai.tokenFile"
 CERTIFICATE_VARIABLE, CERTIFICATE_KEY_VARIABLE = "SAFEAI_CLIENT_CERT", "SAFEAI_CLIENT_KEY"
 
 _LONGEST_TOKEN = 16_384
+_LONGEST_FOR_OTHERS_SECONDS = 10.0
 
 
 class Destination(Struct, frozen=True):
@@ -171,8 +170,12 @@ class Delivery:
         self._spool = Spool(repository.private_directory / "spool")
         self._checkpoints = checkpoints(repository, environ)
 
-    def drain(self, progress: Callable[[str], None] | None = None) -> Delivered:
-        """Deliver everything that waits, oldest first. Another process that is at it already is left to it.
+    def drain(self, progress: Callable[[str], None] | None = None, *, wait: float = 0.0) -> Delivered:
+        """Deliver everything that waits, oldest first, and what others add meanwhile.
+
+        Args:
+            progress: Told after each batch.
+            wait: Seconds to wait for another process that is at it already; after that it is left to it.
 
         Raises:
             GovernorUnavailable: It does not answer, or takes nothing now; what it took is out of the spool.
@@ -181,19 +184,17 @@ class Delivery:
             StorageError: The spool, the notes or what is remembered cannot be written.
         """
         done = Delivered()
-        if not len(self._spool):
-            return done
-        with alone(self._repository.private_directory / "spool.lock") as nobody_else:
-            if not nobody_else:
-                done.left = len(self._spool)
-                return done
-            try:
-                for batch in _batches(self._spool):
-                    self._deliver(batch, done)
-                    if progress is not None:
-                        progress(f"{done.sent + done.repeated:,} verdicts delivered")
-            finally:
-                done.left = len(self._spool)
+
+        def deliver(waiting: Iterator[tuple[str, Envelope]]) -> None:
+            for batch in _batches(waiting):
+                self._deliver(batch, done)
+                if progress is not None:
+                    progress(f"{done.sent + done.repeated:,} verdicts delivered")
+
+        try:
+            work_off(self._spool, self._repository.private_directory / "spool.lock", deliver, wait=wait)
+        finally:
+            done.left = len(self._spool)
         return done
 
     def _deliver(self, batch: list[tuple[str, Envelope]], done: Delivered) -> None:
@@ -243,10 +244,34 @@ def _subjects(envelope: Envelope) -> Sequence[str]:
     return tuple(filter(None, (*claim.commits, claim.tree)))
 
 
-def _batches(spool: Spool) -> Iterator[list[tuple[str, Envelope]]]:
+def work_off(
+    queue: Queue[T], lock: Path, work: Callable[[Iterator[tuple[str, T]]], None], *, wait: float = 0.0
+) -> None:
+    """Do something with all that waits in a queue, while nobody else does; then with what was added meanwhile, and so on.
+
+    Whoever adds something and finds the lock held may go away: the one who held it looks again when it has let go. For
+    some seconds only: nobody works for others without end.
+
+    Args:
+        queue: The queue.
+        lock: Its lock file.
+        work: Gets entries with their files' names, each entry once, and takes out of the queue what is done.
+        wait: Seconds to wait for another process; with none, it is left to that one.
+    """
+    known: set[str] = set()
+    until = time.monotonic() + _LONGEST_FOR_OTHERS_SECONDS
+    while new := [name for name in queue.names() if name not in known]:
+        with alone(lock, wait=wait) as nobody_else:
+            if not nobody_else or (known and time.monotonic() > until):
+                return
+            known.update(new)
+            work(queue.read(new))
+
+
+def _batches(waiting: Iterator[tuple[str, Envelope]]) -> Iterator[list[tuple[str, Envelope]]]:
     batch: list[tuple[str, Envelope]] = []
     size = 0
-    for name, envelope in spool:
+    for name, envelope in waiting:
         length = len(envelope.format())
         if batch and (len(batch) == MOST_AT_ONCE or size + length > MOST_BYTES):
             yield batch
@@ -255,30 +280,6 @@ def _batches(spool: Spool) -> Iterator[list[tuple[str, Envelope]]]:
         size += length
     if batch:
         yield batch
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[bool]:
-    """Whether nobody else holds a lock file; the system lets go of it if we are killed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
-    try:
-        yield _locked(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    if sys.platform == "win32":
-        return True  # there two deliveries at once do no more harm than work twice
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def told(done: Delivered, what: str = "verdict") -> str:

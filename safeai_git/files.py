@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from contextlib import suppress
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from safeai_git.core.errors import StorageError
+
+if sys.platform != "win32":
+    import fcntl
+
+_BETWEEN_TRIES_SECONDS = 0.02
 
 LARGEST_JSON = 4 * 1024 * 1024
 
@@ -60,6 +69,43 @@ def read_bounded(path: Path, most: int) -> bytes:
     """
     with path.open("rb") as file:
         return file.read(most + 1)
+
+
+@contextmanager
+def alone(path: Path, *, wait: float = 0.0) -> Iterator[bool]:
+    """Whether nobody else holds a lock file; the system lets go of it if we are killed.
+
+    Where there are no such locks (Windows, some network file systems) nobody is kept out.
+
+    Args:
+        path: The lock file, made if need be; it is never removed.
+        wait: Seconds to wait for whoever holds it.
+
+    Raises:
+        StorageError: The file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    try:
+        until = time.monotonic() + wait
+        while not (free := _locked(descriptor)) and time.monotonic() < until:
+            time.sleep(_BETWEEN_TRIES_SECONDS)
+        yield free
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in {errno.EAGAIN, errno.EACCES, errno.EINTR}
+    return True
 
 
 def _cannot(path: Path, error: OSError) -> StorageError:

@@ -20,13 +20,14 @@ from safeai_git.core.errors import FormatError, PolicyError, StorageError
 from safeai_git.core.policy import Policy
 from safeai_git.core.policy_statement import POLICY_NAMESPACE
 from safeai_git.core.trust import TrustedKey
-from safeai_git.files import read_bounded, write_atomically
+from safeai_git.files import alone, read_bounded, write_atomically
 from safeai_git.git.repository import Repository
 from safeai_git.keys.keyring import MAX_BYTES, Keyring
 from safeai_git.organisation_places import organisation_places
 from safeai_git.published_policy import LARGEST_PUBLISHED, Published, open_published, policy_text
 
 _LARGEST_RECORD = 4_096
+_LONGEST_WAIT_SECONDS = 10.0
 
 
 class Memory:
@@ -54,16 +55,29 @@ class Memory:
             StorageError: What was seen cannot be read, or not be written.
         """
         statement = published.statement
-        ours = [key.key_id for key in published.keys]
+        ours = tuple(key.key_id for key in published.keys)
         for key_id in dict.fromkeys((*trusted, *ours)):
             for folder in self._folders:
                 self._compare(published, self._seen(self._path(folder, statement.organisation, key_id)))
+        offered = statement.version, published.payload_digest
         for key_id in ours:
-            record = _record(statement.organisation, key_id, statement.version, published.payload_digest)
+            record = _record(statement.organisation, key_id, *offered)
             for folder in self._folders:
                 path = self._path(folder, statement.organisation, key_id)
-                if self._seen(path) != (statement.version, published.payload_digest):
-                    write_atomically(path, record)
+                if self._seen(path) != offered:
+                    self._remember(path, record, published)
+
+    def _remember(self, path: Path, record: bytes, published: Published) -> None:
+        """Write a record, unless another process has seen a newer policy meanwhile."""
+        folder = path.parent
+        with alone(folder.with_name(f"{folder.name}.lock"), wait=_LONGEST_WAIT_SECONDS) as nobody_else:
+            if not nobody_else:
+                raise StorageError(
+                    f"{folder} is held by another process for more than {_LONGEST_WAIT_SECONDS:.0f} seconds",
+                    hint="end that process",
+                )
+            self._compare(published, self._seen(path))
+            write_atomically(path, record)
 
     def _compare(self, published: Published, seen: tuple[int, str]) -> None:
         statement = published.statement

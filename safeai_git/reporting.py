@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 from safeai_git.client.governor import MOST_AT_ONCE, GovernorClient, Refused, Reported
 from safeai_git.client.spool import IncidentSpool
@@ -17,7 +18,7 @@ from safeai_git.core.incident import Incident
 from safeai_git.core.log.checkpoint import OpenedCheckpoint
 from safeai_git.core.log.entry import format_data
 from safeai_git.core.receipt import check_entry
-from safeai_git.delivery import Delivered, Destination, alone, checkpoints
+from safeai_git.delivery import Delivered, Destination, checkpoints, work_off
 from safeai_git.git.repository import Repository
 from safeai_git.keys.ed25519 import verify
 
@@ -43,30 +44,35 @@ class Reporting:
         self._spool = IncidentSpool(self._private)
         self._checkpoints = checkpoints(repository, environ)
 
-    def drain(self, progress: Callable[[str], None] | None = None, *, within: float = math.inf) -> Delivered:
-        """Report everything that waits, oldest first. Another process that is at it already is left to it.
+    def drain(
+        self,
+        progress: Callable[[str], None] | None = None,
+        *,
+        wait: float = 0.0,
+        within: float = math.inf,
+    ) -> Delivered:
+        """Report everything that waits, oldest first, and what is added meanwhile. Another process at it is left to it.
 
         Args:
             progress: Told after each batch.
+            wait: Seconds to wait for another process that is at it already.
             within: Seconds after which no further batch is begun; the rest waits on.
 
         Raises: as `Delivery.drain` does.
         """
         done = Delivered()
         until = time.monotonic() + within
-        if not len(self._spool):
-            return done
-        with alone(self._private / "incidents.lock") as nobody_else:
-            try:
-                waiting = list(self._spool) if nobody_else else []
-                for at in range(0, len(waiting), MOST_AT_ONCE):
-                    if time.monotonic() > until:
-                        break
-                    self._report(waiting[at : at + MOST_AT_ONCE], done)
-                    if progress is not None:
-                        progress(f"{done.sent + done.repeated:,} incidents reported")
-            finally:
-                done.left = len(self._spool)
+
+        def report(waiting: Iterator[Entry]) -> None:
+            while time.monotonic() <= until and (batch := list(islice(waiting, MOST_AT_ONCE))):
+                self._report(batch, done)
+                if progress is not None:
+                    progress(f"{done.sent + done.repeated:,} incidents reported")
+
+        try:
+            work_off(self._spool, self._private / "incidents.lock", report, wait=wait)
+        finally:
+            done.left = len(self._spool)
         return done
 
     def _report(self, batch: list[Entry], done: Delivered) -> None:

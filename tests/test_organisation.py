@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safeai_git import organisation
 from safeai_git.agents import catalogue
 from safeai_git.core import canonical
 from safeai_git.core.attribution import Attribution, Signal
@@ -25,6 +29,7 @@ from safeai_git.core.policy import Policy, PolicyStack
 from safeai_git.core.policy_statement import PolicyStatement, parse_time
 from safeai_git.core.proposal import Proposal
 from safeai_git.core.trust import AllowedSigner
+from safeai_git.files import alone
 from safeai_git.keys.ed25519 import Ed25519Signer
 from safeai_git.keys.keyring import Keyring
 from safeai_git.keys.seal import seal
@@ -236,6 +241,43 @@ def test_B04_the_higher_of_both_memories_counts(tmp_path: Path) -> None:
         assert len(list(lost.iterdir())) == len(list(kept.iterdir())) == 1
 
 
+@pytest.mark.parametrize("two_folders", [False, True])
+def test_B04_a_version_that_another_process_sees_meanwhile_is_not_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_folders: bool
+) -> None:
+    """It is remembered after this one has looked, and before this one writes."""
+    folders = [tmp_path / "one", tmp_path / "two"][: 1 + two_folders]
+    memory = Memory(folders)
+    admit(memory, published(5))
+
+    @contextmanager
+    def meets(path: Path, **more: float) -> Iterator[bool]:
+        monkeypatch.setattr(organisation, "alone", alone)
+        admit(Memory(folders), published(7))
+        with alone(path, **more) as free:
+            yield free
+
+    monkeypatch.setattr(organisation, "alone", meets)
+    with pytest.raises(PolicyError, match="version 7 was seen"):
+        admit(memory, published(6))
+    with pytest.raises(PolicyError, match="version 7 was seen"):
+        admit(memory, published(6))
+    admit(memory, published(7))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_B04_a_memory_that_somebody_holds_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(organisation, "_LONGEST_WAIT_SECONDS", 0.05)
+    memory = Memory([tmp_path / "one"])
+    with alone(tmp_path / "one.lock"), pytest.raises(StorageError, match="another process"):
+        admit(memory, published(5))
+    admit(memory, published(5))
+    with alone(tmp_path / "one.lock"):
+        admit(memory, published(5))  # nothing is to be written
+
+
 def test_B04_two_policies_of_one_version_are_refused(tmp_path: Path) -> None:
     memory = Memory([tmp_path])
     admit(memory, published(5))
@@ -400,18 +442,18 @@ def test_B05_a_layer_above_never_loosens(
     organisation, repository = layer(above, "org"), layer(own, "own")
     both = PolicyStack((organisation, repository))
     decided = evaluate(proposal, both, context)
-    for alone in (PolicyStack((organisation,)), PolicyStack((repository,))):
-        single = evaluate(proposal, alone, context)
+    for one in (PolicyStack((organisation,)), PolicyStack((repository,))):
+        single = evaluate(proposal, one, context)
         assert order.index(decided.decision) >= order.index(single.decision)
         assert decided.governed >= single.governed
         assert set(decided.findings) >= set(single.findings)
-        assert both.threshold >= alone.threshold
-        assert set(both.approvers) >= set(alone.approvers)
-        assert both.safe_mode >= alone.safe_mode
-        assert both.deadline_seconds <= alone.deadline_seconds
-        assert set(both.checks_for(PATHS)) >= set(alone.checks_for(PATHS))
-        assert both.admits(who.agent) <= alone.admits(who.agent)
-        assert both.digest != alone.digest
+        assert both.threshold >= one.threshold
+        assert set(both.approvers) >= set(one.approvers)
+        assert both.safe_mode >= one.safe_mode
+        assert both.deadline_seconds <= one.deadline_seconds
+        assert set(both.checks_for(PATHS)) >= set(one.checks_for(PATHS))
+        assert both.admits(who.agent) <= one.admits(who.agent)
+        assert both.digest != one.digest
 
 
 # As a person uses it

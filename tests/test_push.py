@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,20 +22,23 @@ import pytest
 from conftest import POLICY, Repo
 from tools_cli import PATIENCE, make
 from tools_governor import Governor, lease_line, verdict
-from tools_log import LOG_SIGNER, ORIGIN, OTHER_SIGNER
+from tools_log import LOG_SIGNER, ORIGIN, OTHER_SIGNER, checkpoint, leaves, nodes_of
 
+from safeai_git import delivery as delivery_module
+from safeai_git.client import checkpoints as module
 from safeai_git.client.checkpoints import Checkpoints
 from safeai_git.client.governor import Address
 from safeai_git.client.spool import Spool
 from safeai_git.core.envelope import Envelope
 from safeai_git.core.errors import FormatError, GovernorUnavailable, LogProofInvalid, StorageError, WrongUse
-from safeai_git.core.log.checkpoint import open_checkpoint
+from safeai_git.core.log.checkpoint import OpenedCheckpoint, open_checkpoint
 from safeai_git.core.log.entry import Draft
 from safeai_git.core.log.merkle import consistency_path
 from safeai_git.core.log.note import ED25519, NoteKey
 from safeai_git.core.log.proof import LogProof
 from safeai_git.core.receipt import Receipt, check_receipt
-from safeai_git.delivery import Delivery, Destination
+from safeai_git.delivery import Delivery, Destination, work_off
+from safeai_git.files import alone
 from safeai_git.git.repository import discover
 from safeai_git.governor.audit_log import AuditLog
 from safeai_git.governor.log_signer import LogSigner
@@ -184,8 +190,7 @@ def test_two_that_push_at_once_deliver_each_once(
     env = named(repo, governor)
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda _: repo.safeai("push", env=env), range(4)))
-    assert {one.code for one in done} <= {0, 1}, [one.both for one in done]
-    assert repo.safeai("push", env=env).code == 0
+    assert {one.code for one in done} == {0}, [one.both for one in done]  # each waits for the one before
     assert waiting(repo) == 0
     assert len(logged(governor)) == len(set(logged(governor))) == count
 
@@ -224,6 +229,33 @@ def test_B15_a_policy_that_wants_the_log_now_gets_it_or_stops(
         assert done.code == 3, done.both
         assert "wants the verdict on the Governor's log" in done.err
     assert waiting(repo)
+
+
+@pytest.mark.parametrize("unreachable", ["deny", "spool"])
+def test_a_policy_that_wants_the_log_now_waits_for_who_delivers_already(
+    tmp_path: Path, environment: dict[str, str], governor: Governor, unreachable: str
+) -> None:
+    repo = governed(tmp_path / "repo", environment, governor.url, unreachable=unreachable)
+    registered(repo, governor)
+    base = repo.git("rev-parse", "HEAD")
+    repo.commit("change", {"src/f.py": "x = 1\n"}, ai=True)
+    env, lock = named(repo, governor), repo.path / ".git/safeai/spool.lock"
+    with ThreadPoolExecutor(1) as pool:
+        with alone(lock) as ours:
+            assert ours
+            checks = pool.submit(repo.safeai, "check", "--range", f"{base}..HEAD", env=env)
+            if unreachable == "spool":
+                assert checks.result(PATIENCE).code == 0
+            else:
+                until = time.monotonic() + PATIENCE
+                while not waiting(repo) and time.monotonic() < until:
+                    time.sleep(0.01)
+                with pytest.raises(FutureTimeout):
+                    checks.result(1)
+            assert waiting(repo)
+        done = checks.result(PATIENCE)
+    assert done.code == 0, done.both
+    assert bool(waiting(repo)) is (unreachable == "spool")
 
 
 def test_a_repository_names_no_place_for_a_token(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -492,6 +524,197 @@ def test_B84_B85_checkpoints_move_only_forward_and_only_with_a_proof(tmp_path: P
     memory.path(ORIGIN).write_bytes(b"garbage")
     with pytest.raises(StorageError, match="no checkpoint of the log"):
         memory.advance(opened[4], [KEY], ask)
+
+
+def grown(size: int) -> tuple[AuditLog, list[OpenedCheckpoint]]:
+    """A log, and its checkpoint after each entry."""
+    log, found = log_of(), []
+    for number in range(size):
+        proof = log.append(Draft.of_data("policy", f"n{number}", {"n": number})).proof()  # type: ignore[union-attr]
+        found.append(open_checkpoint(proof.checkpoint, ORIGIN, [KEY], verify))
+    return log, found
+
+
+@pytest.mark.parametrize("moment", ["asks", "writes"])
+@pytest.mark.parametrize("remembered", [False, True])
+def test_what_another_process_remembers_meanwhile_is_not_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, remembered: bool
+) -> None:
+    log, opened = grown(8)
+    memory, asked = Checkpoints(tmp_path, verify), list[tuple[int, int]]()
+
+    def ask(old: int, new: int) -> list[bytes]:
+        asked.append((old, new))
+        return list(consistency_path(old, new, log.store.node))
+
+    def other() -> None:
+        Checkpoints(tmp_path, verify).advance(opened[7], [KEY], ask)
+
+    def slow(old: int, new: int) -> list[bytes]:
+        if moment == "asks" and len(asked) < 2:
+            other()
+        return ask(old, new)
+
+    @contextmanager
+    def meets(path: Path, **more: float) -> Iterator[bool]:
+        monkeypatch.setattr(module, "alone", alone)
+        other()
+        with alone(path, **more) as free:
+            yield free
+
+    if remembered or moment == "asks":
+        memory.advance(opened[2], [KEY], ask)
+    if moment == "writes":
+        monkeypatch.setattr(module, "alone", meets)
+    memory.advance(opened[5], [KEY], slow)
+    held = memory.newest([KEY])
+    assert held is not None
+    assert held.checkpoint.size == opened[7].checkpoint.size
+    assert (opened[5].checkpoint.size, opened[7].checkpoint.size) in asked, (
+        "what was passed over is proven too"
+    )
+
+
+def test_what_another_process_remembers_meanwhile_must_be_of_the_same_log(tmp_path: Path) -> None:
+    true, other = leaves(8), leaves(3) + leaves(5)  # one log until the third entry
+    memory = Checkpoints(tmp_path, verify)
+
+    def opened(hashes: list[bytes], size: int) -> OpenedCheckpoint:
+        return open_checkpoint(checkpoint(size, hashes), ORIGIN, [KEY], verify)
+
+    def slow(old: int, new: int) -> list[bytes]:
+        if (old, new) == (3, 6):
+            path = list(consistency_path(3, 8, nodes_of(other)))
+            Checkpoints(tmp_path, verify).advance(opened(other, 8), [KEY], lambda *_: path)
+        return list(consistency_path(old, new, nodes_of(true)))
+
+    memory.advance(opened(true, 3), [KEY], slow)
+    with pytest.raises(LogProofInvalid, match="seen before"):
+        memory.advance(opened(true, 6), [KEY], slow)
+    assert memory.newest([KEY]) == opened(other, 8)
+
+
+def test_somebody_who_holds_what_is_remembered_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LONGEST_WAIT_SECONDS", 0.1)
+    _, opened = grown(1)
+    memory = Checkpoints(tmp_path, verify)
+    with (
+        alone(memory.path(ORIGIN).with_suffix(".lock")),
+        pytest.raises(StorageError, match="another process"),
+    ):
+        memory.advance(opened[0], [KEY], lambda *_: [])
+    assert memory.newest([KEY]) is None
+    memory.advance(opened[0], [KEY], lambda *_: [])
+    assert memory.newest([KEY]) is not None
+
+
+# ---- several that deliver at once
+
+
+def entries(queue: Spool) -> list[Envelope]:
+    return [envelope for _, envelope in queue]
+
+
+def test_what_is_added_while_another_delivers_does_not_stay_behind(tmp_path: Path) -> None:
+    """One adds its verdict when the other has read the queue, finds the lock held, and goes."""
+    queue, lock = Spool(tmp_path / "spool"), tmp_path / "lock"
+    first, second, third = (verdict(number, LOG_SIGNER) for number in (1, 2, 3))
+    queue.add(first)
+    turns: list[list[Envelope]] = []
+
+    def late(waiting: Iterator[tuple[str, Envelope]]) -> None:
+        turns.append([])
+        for name, envelope in waiting:
+            turns[-1].append(envelope)
+            if envelope == first:
+                queue.add(second)
+                work_off(queue, lock, lambda _: pytest.fail("two at once"))
+            if envelope != second:  # which is refused: it stays, and is not tried again
+                queue.remove(name)
+        if len(turns) == 2:
+            queue.add(third)
+
+    work_off(queue, lock, late)
+    assert turns == [[first], [second], [third]]
+    assert entries(queue) == [second]
+
+
+def test_what_is_added_between_the_last_look_and_the_end_does_not_stay_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, lock = Spool(tmp_path / "spool"), tmp_path / "lock"
+    queue.add(verdict(1, LOG_SIGNER))
+
+    @contextmanager
+    def meets(path: Path, **more: float) -> Iterator[bool]:
+        monkeypatch.setattr(delivery_module, "alone", alone)
+        with alone(path, **more) as free:
+            yield free
+            queue.add(verdict(2, LOG_SIGNER))
+            with alone(path) as mine:
+                assert not mine
+
+    def take(waiting: Iterator[tuple[str, Envelope]]) -> None:
+        for name, _ in waiting:
+            queue.remove(name)
+
+    monkeypatch.setattr(delivery_module, "alone", meets)
+    work_off(queue, lock, take)
+    assert not entries(queue)
+
+
+def test_nobody_works_for_others_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery_module, "_LONGEST_FOR_OTHERS_SECONDS", 0.0)
+    queue = Spool(tmp_path / "spool")
+    queue.add(verdict(1, LOG_SIGNER))
+    turns = []
+
+    def work(waiting: Iterator[tuple[str, Envelope]]) -> None:
+        turns.append([name for name, _ in waiting])
+        queue.add(verdict(1 + len(turns), LOG_SIGNER))
+
+    work_off(queue, tmp_path / "lock", work)
+    assert len(turns) == 1
+    assert len(queue) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_a_lock_is_waited_for_as_long_as_was_said(tmp_path: Path) -> None:
+    path = tmp_path / "below/lock"
+    with alone(path) as first, alone(path, wait=0.05) as second:
+        assert (first, second) == (True, False)
+    with ThreadPoolExecutor(1) as pool:
+        with alone(path):
+            waits = pool.submit(_held, path)
+            with pytest.raises(FutureTimeout):
+                waits.result(0.1)
+        assert waits.result(PATIENCE)
+
+
+def _held(path: Path) -> bool:
+    with alone(path, wait=PATIENCE) as free:
+        return free
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+@pytest.mark.parametrize(("number", "free"), [(errno.ENOLCK, True), (errno.EAGAIN, False)])
+def test_where_there_are_no_locks_nobody_is_kept_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, free: bool
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, "flock")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with alone(tmp_path / "lock") as found:
+        assert found is free
+
+
+def test_a_lock_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot be written"), alone(tmp_path / "file/lock"):
+        pass
 
 
 def test_a_receipt_is_one_line_written_one_way(tmp_path: Path) -> None:

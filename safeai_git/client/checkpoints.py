@@ -11,10 +11,13 @@ from safeai_git.core.log.checkpoint import OpenedCheckpoint, open_checkpoint
 from safeai_git.core.log.merkle import verify_consistency
 from safeai_git.core.log.note import MAX_BYTES, NoteKey
 from safeai_git.core.trust import Verify
-from safeai_git.files import read_bounded, write_atomically
+from safeai_git.files import alone, read_bounded, write_atomically
 
 Ask = Callable[[int, int], Sequence[bytes]]
 """Brings the hashes of a consistency proof from one size to a larger one."""
+
+_LONGEST_WAIT_SECONDS = 30.0
+"""For another process that remembers something; it may be waiting for a proof."""
 
 
 class Checkpoints:
@@ -71,6 +74,24 @@ class Checkpoints:
         """
         known = tuple(keys)
         held = self.newest(known)
+        if not self._leads(held, seen, known, ask):
+            return
+        path = self.path(known[0].name)
+        with alone(path.with_suffix(".lock"), wait=_LONGEST_WAIT_SECONDS) as nobody_else:
+            if not nobody_else:
+                raise StorageError(
+                    f"{path} is held by another process for more than {_LONGEST_WAIT_SECONDS:.0f} seconds",
+                    hint="end that process; what was to be remembered is asked for again",
+                )
+            now = self.newest(known)
+            if (now and now.note) == (held and held.note) or self._leads(now, seen, known, ask):
+                write_atomically(path, seen.note, mode=0o644)
+
+    @staticmethod
+    def _leads(
+        held: OpenedCheckpoint | None, seen: OpenedCheckpoint, known: tuple[NoteKey, ...], ask: Ask
+    ) -> bool:
+        """Whether a checkpoint is newer than the one that is held; that one leads to the other is proven."""
         if held is not None:
             old, new = sorted((held.checkpoint, seen.checkpoint), key=lambda one: one.size)
             path = ask(old.size, new.size) if 0 < old.size < new.size else ()
@@ -83,6 +104,5 @@ class Checkpoints:
                     f"--- seen now\n{seen.note.decode(errors='replace')}",
                     hint="keep both: they prove that the log was forked; tell whoever runs it, and believe neither",
                 ) from error
-            if seen.checkpoint.size <= held.checkpoint.size:
-                return
-        write_atomically(self.path(known[0].name), seen.note, mode=0o644)
+            return seen.checkpoint.size > held.checkpoint.size
+        return True

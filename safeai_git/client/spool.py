@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -62,7 +62,7 @@ class Queue(Generic[T]):
         Raises:
             StorageError: The disk refused it, or the spool is full; nothing that was in it is lost.
         """
-        names = self._names()
+        names = self.names()
         if any(name.endswith(f"-{one.digest}.json") for name in names):
             return
         if len(names) >= self._most:
@@ -75,11 +75,15 @@ class Queue(Generic[T]):
         write_atomically(self._folder / f"{moment:020d}-{one.digest}.json", one.format())
 
     def __len__(self) -> int:
-        return len(self._names())
+        return len(self.names())
 
     def __iter__(self) -> Iterator[tuple[str, T]]:
         """Each entry with its file's name, oldest first. Files that are none are passed over."""
-        for name in self._names():
+        return self.read(self.names())
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, T]]:
+        """The entries in some of its files, each with that file's name. Files that are none, or are gone, are passed over."""
+        for name in names:
             with suppress(FormatError, OSError):
                 yield name, self._parse(read_bounded(self._folder / name, self._longest))
 
@@ -95,7 +99,12 @@ class Queue(Generic[T]):
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """The names of its files, oldest first.
+
+        Raises:
+            StorageError: The folder cannot be read.
+        """
         try:
             return sorted(path.name for path in self._folder.iterdir() if _ENTRY.fullmatch(path.name))
         except FileNotFoundError:

@@ -39,10 +39,12 @@ def push(session: Session) -> int:
             f"{count(waiting, 'verdict')}{incidents} in the spool, and this machine names no Governor",
             hint=f"git config --global {URL_KEY} https://HOST, and {LOG_KEY_KEY}; or set {URL_VARIABLE}",
         )
-    done = Delivery(session.repository, session.environ, to, seconds=PUSH_SECONDS).drain(session.progress)
+    done = Delivery(session.repository, session.environ, to, seconds=PUSH_SECONDS).drain(
+        session.progress, wait=PUSH_SECONDS
+    )
     session.say(told(done))
     reported = Reporting(session.repository, session.environ, to, seconds=PUSH_SECONDS).drain(
-        session.progress
+        session.progress, wait=PUSH_SECONDS
     )
     if reported != Delivered():
         session.say(told(reported, "incident"))
@@ -68,7 +70,9 @@ def deliver(session: Session, link: GovernorLink) -> None:
         if to is None:
             why = f"this machine names no Governor ('git config --global {URL_KEY}')"
             raise GovernorUnavailable(why, hint="'safeai-git push' delivers them once it does")
-        done = Delivery(session.repository, session.environ, to, seconds=link.timeout_seconds).drain()
+        waits = 0.0 if link.on_unreachable == "spool" else link.timeout_seconds
+        delivery = Delivery(session.repository, session.environ, to, seconds=link.timeout_seconds)
+        done = delivery.drain(wait=waits)
     except LogProofInvalid:
         raise
     except CouldNotDecide as error:
