@@ -20,7 +20,7 @@ from safeai_git.core.errors import CouldNotDecide, FormatError, StorageError, Wr
 from safeai_git.core.kill_switch import LEASE_TYPE, Lease
 from safeai_git.core.policy import PolicyStack
 from safeai_git.delivery import Destination, destination
-from safeai_git.files import read_bounded, write_atomically
+from safeai_git.files import alone, read_bounded, write_atomically
 from safeai_git.git.repository import Repository
 from safeai_git.keys.ed25519 import verify
 
@@ -89,9 +89,20 @@ class Leases:
             return held, error.message
         if held is not None and lease.issued < held.issued:
             return held, "the Governor handed out an older lease than before"
-        with suppress(StorageError):
-            write_atomically(path, line)
-        return lease, ""
+        return self._newer(path, to, name, lease, line), ""
+
+    def _newer(self, path: Path, to: Destination, name: str, lease: Lease, line: bytes) -> Lease:
+        """This lease, kept for the next time; or what another process has got and kept meanwhile, if that is newer.
+
+        Of two of one second the one that stops more counts.
+        """
+        with suppress(StorageError), alone(path.with_suffix(".lock"), wait=LONGEST_WAIT_SECONDS) as free:
+            held = self._held(path, to, name)
+            if held is not None and _rank(held) > _rank(lease):
+                return held
+            if free:
+                write_atomically(path, line)
+        return lease
 
     def _path(self, to: Destination, name: str) -> Path:
         mark = hashlib.sha256(f"{to.keys[0].name}\n{name}".encode()).hexdigest()[:32]
@@ -122,6 +133,10 @@ def opened(line: bytes, to: Destination, name: str) -> Lease:
     if (lease.governor, lease.repository) != (to.keys[0].name, name):
         raise FormatError("the lease that the Governor handed out is for another repository or Governor")
     return lease
+
+
+def _rank(lease: Lease) -> tuple[int, bool, int]:
+    return lease.issued, bool(lease.stopped), len(lease.agents)
 
 
 def _asked_lately(path: Path) -> bool:

@@ -14,11 +14,15 @@ from conftest import Repo
 from test_push import KEY, LOG_SIGNER, ORIGIN, governed, listening, named
 from tools_governor import Governor, lease_line
 
+from safeai_git.client.governor import Address
 from safeai_git.core.errors import WrongUse
 from safeai_git.core.log.note import ED25519, NoteKey
+from safeai_git.delivery import Destination
+from safeai_git.git.repository import discover
 from safeai_git.governor.settings import read_settings
 from safeai_git.keys.ed25519 import Ed25519Signer
 from safeai_git.keys.file import generate, load
+from safeai_git.lease import Leases, opened
 
 
 @pytest.fixture
@@ -244,3 +248,45 @@ def test_an_older_lease_does_not_take_the_place_of_a_newer_one(
     denied = served(tmp_path, environment, older, newer)
     assert denied.code == 1
     assert "engaged since" in denied.both
+
+
+OF_ONE_SECOND = [({}, {"stopped": "x"}), ({"agents": ("a",)}, {"stopped": "x"}), ({}, {"agents": ("a",)})]
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"), [({"issued": -2}, {"issued": -1, "stopped": "x"}), *OF_ONE_SECOND], ids=str
+)
+@pytest.mark.parametrize("first", [False, True])
+def test_a_newer_lease_that_another_process_gets_meanwhile_counts(
+    tmp_path: Path, environment: dict[str, str], mine: dict[str, Any], theirs: dict[str, Any], first: bool
+) -> None:
+    """Two ask at once; the one that got the older lease is the later one to keep it, or the earlier one."""
+    now = int(time.time())
+    older, newer = (
+        lease_line(LOG_SIGNER, ORIGIN, **(facts | {"issued": now + facts.get("issued", -1)}))
+        for facts in (mine, theirs)
+    )
+    answers = [older, newer] if first else [newer, older]
+    repo = governed(tmp_path / "repo", environment, "https://governor.example")
+    to = Destination(Address("https://governor.example"), (KEY,))
+    leases = [Leases(discover(repo.path, repo.environment), {}) for _ in answers]
+    path = leases[0]._path(to, "test/repository")
+    found = [
+        one._newer(path, to, "test/repository", opened(line, to, "test/repository"), line)
+        for one, line in zip(leases, answers, strict=True)
+    ]
+    best = opened(newer, to, "test/repository")
+    assert found[-1] == best
+    assert opened(path.read_bytes(), to, "test/repository") == best
+
+
+def test_a_lease_counts_where_it_cannot_be_kept(tmp_path: Path, environment: dict[str, str]) -> None:
+    repo = governed(tmp_path / "repo", environment, "https://governor.example")
+    to = Destination(Address("https://governor.example"), (KEY,))
+    leases = Leases(discover(repo.path, repo.environment), {})
+    path = leases._path(to, "test/repository")
+    path.parent.parent.mkdir(exist_ok=True)
+    path.parent.write_bytes(b"no folder")
+    line = lease_line(LOG_SIGNER, ORIGIN, stopped="x")
+    lease = opened(line, to, "test/repository")
+    assert leases._newer(path, to, "test/repository", lease, line) == lease
