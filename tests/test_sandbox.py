@@ -19,7 +19,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -38,14 +38,15 @@ from safeai_git.sandbox import (
     describe,
     identity,
     landlock,
+    launch,
     layout,
     programs,
     seccomp,
     selftest,
     supervise,
 )
-from safeai_git.sandbox.jobs import environment
-from safeai_git.sandbox.launch import Launch
+from safeai_git.sandbox.jobs import environment, resource_limits
+from safeai_git.sandbox.launch import Launch, sets_limits
 from safeai_git.sandbox.output import KEPT_AT_EACH_END
 from safeai_git.sandbox.port import MIB
 from safeai_git.sandbox.scratch import remove_tree, scratch_directory
@@ -991,15 +992,34 @@ def _children() -> set[str]:
     return {child for task in tasks for child in (task / "children").read_text().split()}
 
 
+def _of_level(level: str, state: Path) -> Backend:
+    candidate = next(one for one in choice.CANDIDATES if one.level == level)
+    try:
+        return choice._prepare(candidate, state)
+    except SandboxUnavailable as error:
+        pytest.skip(f"level {level}: {error.message}")
+
+
+@pytest.mark.parametrize("level", "ABC")
+def test_what_is_stopped_while_it_is_set_up_leaves_nothing(
+    level: str, tmp_path_factory: pytest.TempPathFactory, scratch: Path
+) -> None:
+    """At each moment of it: programs that the launcher had begun are children of ours when it is gone."""
+    backend = _of_level(level, tmp_path_factory.mktemp("state"))
+    before = len(os.listdir("/proc/self/fd")), _children()
+    for number in range(100):
+        limits = Limits(wall_seconds=0.0003 * number)
+        job = Job("a-check", ("/bin/sh", "-c", "sleep 9"), scratch / "tree", MOUNTED_AT, limits=limits)
+        with suppress(SandboxUnavailable):  # it says that nothing was executed
+            assert backend.run(job).limit_hit == "wall"
+        assert (len(os.listdir("/proc/self/fd")), _children()) == before, number
+
+
 @pytest.mark.parametrize("level", "ABC")
 def test_neither_descriptors_nor_processes_are_left(
     level: str, tmp_path_factory: pytest.TempPathFactory, scratch: Path
 ) -> None:
-    candidate = next(one for one in choice.CANDIDATES if one.level == level)
-    try:
-        backend = choice._prepare(candidate, tmp_path_factory.mktemp("state"))
-    except SandboxUnavailable as error:
-        pytest.skip(f"level {level}: {error.message}")
+    backend = _of_level(level, tmp_path_factory.mktemp("state"))
     before = len(os.listdir("/proc/self/fd")), _children()
     for limits in (Limits(wall_seconds=60), Limits(wall_seconds=0.3)):
         job = Job("a-check", ("/bin/sh", "-c", "sleep 0.4"), scratch / "tree", MOUNTED_AT, limits=limits)
@@ -1122,9 +1142,48 @@ def test_B67_the_self_test_notices_an_empty_filter(backend: Backend, monkeypatch
     assert "user namespaces: one can be made" in caught.value.message
 
 
+_LIMITED = """
+import json, resource
+names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+print(json.dumps({name: resource.getrlimit(getattr(resource, name)) for name in names}))
+"""
+
+
+@real
+@pytest.mark.parametrize("by_shell", [True, False])
+@pytest.mark.skipif(not sets_limits(), reason="/bin/sh is not dash")
+def test_limits_are_the_same_whoever_sets_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch, by_shell: bool
+) -> None:
+    """The gate's shell, or where that is another one, a program."""
+    monkeypatch.setattr(bubblewrap, "sets_limits", lambda: by_shell)
+    if by_shell:
+        monkeypatch.setattr(bubblewrap, "_prlimit_arguments", lambda _limits: ("--nofile=7:7",))
+    limits = Limits(
+        wall_seconds=60, processes=77, open_files=99, file_bytes=2**25, memory_bytes=2**28, cpu_seconds=31
+    )
+    done = run("/usr/bin/python3", "-c", _LIMITED, limits=limits)
+    assert done.exit_code == 0, done.output
+    found = {name: tuple(both) for name, both in json.loads(done.output).items()}
+    wanted = resource_limits(limits)
+    assert len(wanted) == 6
+    assert {name: found[name] for name in wanted} == wanted
+
+
+@real
+def test_without_one_of_its_limits_nothing_is_executed(
+    run: Run, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bubblewrap, "sets_limits", lambda: True)
+    monkeypatch.setitem(launch._BUILT_IN, "RLIMIT_NPROC", ("Z", 1))
+    with pytest.raises(SandboxUnavailable, match="ulimit"):
+        run("touch ran")
+    assert not (scratch / "tree/ran").exists()
+
+
 @real
 def test_the_self_test_notices_missing_limits(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bubblewrap, "prlimit_arguments", lambda _limits: iter(("--nproc=4000",)))
+    monkeypatch.setattr(bubblewrap, "resource_limits", lambda _limits: {"RLIMIT_NPROC": (4000, 4000)})
     with pytest.raises(SandboxUnavailable, match="limits: core files and processes"):
         choice._test(backend)  # type: ignore[arg-type]
 

@@ -497,11 +497,29 @@ def test_an_entry_in_use_stays(bench: Bench) -> None:
 def test_few_trees_of_a_repository_are_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposed_tree, "LEAST_LAYER", 0)
     names = [bench.objects.tree({"a": str(number)}) for number in range(5)]
+    begun = time.time() - 100
     for number, name in enumerate(names):
         with bench.laid(name) as laid:
-            os.utime(laid.below[0].parent / "lock", (number, time.time() + number))
+            os.utime(laid.below[0].parent / "lock", (number, begun + number))
     kept = {one.name[-40:] for one in bench.entries()}
     assert kept == set(names[-tree_cache.MOST_OF_ONE :])
+
+
+def test_what_was_used_longest_ago_goes_first(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry that was looked at, and was of no use, was not used."""
+    monkeypatch.setattr(proposed_tree, "LEAST_LAYER", 0)
+    names = [bench.objects.tree({"a": str(number)}) for number in range(tree_cache.MOST_OF_ONE + 1)]
+    *kept, last = names
+    begun = time.time() - 100
+    for number, name in enumerate(kept):
+        with bench.laid(name) as laid:
+            lock = laid.below[0].parent / "lock"
+            os.utime(lock, (number, begun + number))
+    with bench.laid(kept[0]):
+        pass
+    with bench.laid(last):
+        pass
+    assert {one.name[-40:] for one in bench.entries()} == {last, *kept} - {kept[1]}
 
 
 def test_old_entries_and_too_many_bytes_go(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,4 +162,5 @@ class _Laying:
             what=f"the layer upon {entry.tree_id}",
             shared=self._store.serves_many,
         )
+        self._cache.used(entry)
         return Laid(self._layer, (entry.tree,), whole)

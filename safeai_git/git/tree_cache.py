@@ -117,16 +117,23 @@ class TreeCache:
 
     @contextmanager
     def hold(self, tree_id: str) -> Iterator[Entry | None]:
-        """The entry of a tree, held for as long as the context lasts; ``None`` when there is none that is right."""
+        """The entry of a tree, held for as long as the context lasts; ``None`` when there is none that is right.
+
+        Whoever shows it to a check says so by `used`; an entry that was only looked at is as old as before.
+        """
         folder = self._place / (self._prefix + tree_id)
         with _locked(folder, fcntl.LOCK_SH) as lock:
             found = None if lock is None else self._believed(folder, tree_id)
-            if found is not None and lock is not None:
-                os.utime(lock)
+            if found is not None:
                 yield found
                 return
         _remove(folder)
         yield None
+
+    def used(self, entry: Entry) -> None:
+        """Keep a held entry for longer than those that were used before."""
+        with suppress(OSError):
+            os.utime(entry.tree.with_name("lock"))
 
     def recent(self) -> list[str]:
         """Names of the trees that there are entries of, the one that was used last first."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,8 @@ from safeai_git.sandbox.jobs import (
     in_memory,
     resource_limits,
 )
-from safeai_git.sandbox.launch import Launch
-from safeai_git.sandbox.port import Isolation, Job, Limits, Outcome
+from safeai_git.sandbox.launch import Launch, sets_limits
+from safeai_git.sandbox.port import Isolation, Job, Outcome
 from safeai_git.sandbox.programs import find_program, sha256_of
 
 NAME = "bubblewrap"
@@ -119,6 +119,10 @@ class Bubblewrap:
             shared = ("--share-net",) if job.network else ()
             tail = [*layout.tree_arguments(job, mounts, self._source(job)), *self._confinement(bpf), *shared]
             outer = self._outer(job)
+            limits = resource_limits(job.limits)
+            limiter = (
+                () if sets_limits() else (str(self._programs.prlimit), *_prlimit_arguments(limits), "--")
+            )
 
             def argv(status: int) -> Sequence[str]:
                 return (
@@ -131,12 +135,13 @@ class Bubblewrap:
 
             launch = Launch(
                 argv,
-                (str(self._programs.prlimit), *prlimit_arguments(job.limits), "--", *job.argv),
+                (*limiter, *job.argv),
                 environment(job, mounts),
                 (*own_files.values(), bpf),
                 identity,
                 overlay=job.mount_at if self.keeps_tree else None,
                 terminal=job.terminal,
+                limits={} if limiter else limits,
             )
             try:
                 return supervise.run(launch, job, on_output=on_output)
@@ -172,7 +177,6 @@ class Bubblewrap:
         yield from (*_CONFINEMENT, "--seccomp", str(bpf))
 
 
-def prlimit_arguments(limits: Limits) -> Iterator[str]:
-    """The limits of each process, and of their number. Set inside: only there does it count this sandbox alone."""
-    for name, (soft, hard) in resource_limits(limits).items():
+def _prlimit_arguments(limits: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    for name, (soft, hard) in limits.items():
         yield f"--{name.removeprefix('RLIMIT_').lower()}={soft}:{hard}"

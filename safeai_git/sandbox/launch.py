@@ -14,9 +14,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safeai_git.core.errors import SandboxUnavailable
@@ -34,8 +34,17 @@ _GUARD = (
 """Started with the leash as input, the command's line as output, and its output as error output: shells name only
 descriptors of one digit. What runs in the background would read nothing without the detour (POSIX, "Asynchronous
 Lists"). It is a shell of its own so that its command line is not that of the launcher."""
-_GATE = 'echo up >&0; read -r go && exec "$@" </dev/null'
-_GATE_TO_TERMINAL = 'echo up >&0; read -r go && exec "$@" <&1'
+_GATE = 'echo up >&0 && read -r go && exec "$@" </dev/null'
+_GATE_TO_TERMINAL = 'echo up >&0 && read -r go && exec "$@" <&1'
+_BUILT_IN = {
+    "RLIMIT_CORE": ("c", 512),
+    "RLIMIT_NPROC": ("p", 1),
+    "RLIMIT_FSIZE": ("f", 512),
+    "RLIMIT_NOFILE": ("n", 1),
+    "RLIMIT_DATA": ("d", 1024),
+    "RLIMIT_CPU": ("t", 1),
+}
+"""The options of dash's ``ulimit``, and the bytes or pieces that their unit has (dash(1))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,7 @@ class Launch:
         watched: Folders, besides the tree, that count against what a job may write.
         overlay: Where the job sees a tree of its own that the kernel bounds; ``None`` where it writes into the given.
         terminal: A terminal of its own, for a command that people talk to: our end, and the path of the other.
+        limits: What the gate's shell sets, soft and hard, by the names of `resource`; see `sets_limits`.
     """
 
     argv: Callable[[int], Sequence[str]]
@@ -63,6 +73,7 @@ class Launch:
     watched: tuple[Path, ...] = ()
     overlay: Path | None = None
     terminal: tuple[int, str] | None = None
+    limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Guard:
@@ -73,13 +84,17 @@ class Guard:
         self._leash: int | None = leash
 
     def dismiss(self) -> None:
-        """End it, and wait for that where the launcher is gone already."""
+        """End it, and where the launcher is gone already wait for that.
+
+        What the launcher had begun and left behind, when it was stopped in its set-up, is in the group too.
+        """
         if self._leash is not None:
             os.close(self._leash)
             self._leash = None
             if self._launcher.returncode is not None:
-                with suppress(ChildProcessError):  # somebody else adopted it
-                    os.waitpid(-self._launcher.pid, 0)
+                with suppress(ChildProcessError):  # none is left, or somebody else adopted it
+                    while True:
+                        os.waitpid(-self._launcher.pid, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +127,7 @@ def start(launch: Launch, stack: ExitStack) -> Started:
         SandboxUnavailable: It could not be started.
     """
     output, their_output = _pipe(stack) if launch.terminal is None else _ends(launch.terminal, stack)
-    gate = _GATE if launch.terminal is None else _GATE_TO_TERMINAL
+    gate = _limiting(launch.limits) + (_GATE if launch.terminal is None else _GATE_TO_TERMINAL)
     status, their_status = _pipe(stack)
     line, their_line = socket.socketpair()
     stack.enter_context(line)
@@ -145,6 +160,21 @@ def start(launch: Launch, stack: ExitStack) -> Started:
         os.close(their_status)
         their_line.close()
     return Started(process, guard, output, status, line)
+
+
+def sets_limits(shell: Path = Path("/bin/sh")) -> bool:
+    """Whether the gate's shell can set all limits by itself, which saves starting a program: dash can."""
+    return shell.resolve().name == "dash"
+
+
+def _limiting(limits: Mapping[str, tuple[int, int]]) -> str:
+    """Without one of its limits, a command is not announced, and so never started."""
+    found = ""
+    for name, both in limits.items():
+        option, unit = _BUILT_IN[name]
+        soft, hard = (one // unit for one in both)
+        found += f"ulimit -S{option} {soft} && ulimit -H{option} {hard} && "
+    return found
 
 
 def _guarded(

@@ -173,9 +173,9 @@ def _bubblewrap_mutations(session: Session) -> Iterator[Mutation]:
         _launched(lambda one: replace(one, descriptors=(*one.descriptors, inherited))),
         "inside",
     )
-    for limit in ("--core", "--nproc", "--fsize", "--nofile", "--data", "--cpu"):
-        less = _limits_without(limit)
-        yield Mutation(f"no limit {limit}", _patched(bubblewrap, "prlimit_arguments", less), "inside")
+    for limit in ("CORE", "NPROC", "FSIZE", "NOFILE", "DATA", "CPU"):
+        less = _limits_without(f"RLIMIT_{limit}")
+        yield Mutation(f"no limit {limit}", _patched(bubblewrap, "resource_limits", less), "inside")
     gate = launch._GATE.replace(" </dev/null", "")
     yield Mutation("the supervisor's line as input", _patched(launch, "_GATE", gate), "inside")
 
@@ -192,9 +192,9 @@ def _part(name: str) -> str:
     return "a killed bubblewrap" if "--die-with-parent" in name else "inside"
 
 
-def _limits_without(limit: str) -> Callable[..., Iterator[str]]:
-    plain = bubblewrap.prlimit_arguments
-    return lambda limits: (one for one in plain(limits) if not one.startswith(limit))
+def _limits_without(limit: str) -> Callable[..., dict[str, tuple[int, int]]]:
+    plain = bubblewrap.resource_limits
+    return lambda limits: {name: both for name, both in plain(limits).items() if name != limit}
 
 
 def _seen_command_line(session: Session) -> list[str]:
