@@ -1466,7 +1466,7 @@ def test_a_sandbox_ended_from_outside_is_no_answer(run: Run, marker: str) -> Non
 def test_a_command_starts_only_when_it_cannot_outlive_its_supervisor(
     run: Run, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervise, "_is_bound", lambda _pid: False)
+    monkeypatch.setattr(supervise, "_is_bound", lambda *_: False)
     monkeypatch.setattr(supervise, "_LONGEST_SETUP_SECONDS", 0.2)
     with pytest.raises(SandboxUnavailable, match="was not confined"):
         run("touch ran")

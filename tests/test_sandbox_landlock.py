@@ -105,9 +105,9 @@ def test_a_kernel_without_landlock_is_told_apart(code: str, cause: str) -> None:
 def test_a_filter_around_everything_does_not_pass_for_ones_own() -> None:
     """In a container each process has one; only one more shows that a check is confined."""
     program = (
-        "import os\nfrom safeai_git.sandbox import supervise\n"
+        "import os\nfrom safeai_git.sandbox import orphans, supervise\n"
         "child = os.fork()\nos._exit(0) if child and False else None\n"
-        "print(supervise._is_bound(os.getpid()), open('/proc/self/status').read().count('Seccomp:\\t2'))\n"
+        "print(supervise._is_bound(os.getpid(), orphans.filters(os.getpid())), open('/proc/self/status').read().count('Seccomp:\\t2'))\n"
         "os._exit(0) if child == 0 else os.waitpid(child, 0)\n"
     )
     said = _under_a_filter([(0x06, 0, 0, seccomp.ALLOW)], program)

@@ -11,6 +11,7 @@ needs no guard.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -89,9 +90,13 @@ class Guard:
         What the launcher had begun and left behind, when it was stopped in its set-up, is in the group too.
         """
         if self._leash is not None:
+            gone = self._launcher.returncode is not None
+            if gone:  # sooner than by the leash; until it is waited for, the group's number is its own
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._launcher.pid, signal.SIGKILL)
             os.close(self._leash)
             self._leash = None
-            if self._launcher.returncode is not None:
+            if gone:
                 with suppress(ChildProcessError):  # none is left, or somebody else adopted it
                     while True:
                         os.waitpid(-self._launcher.pid, 0)

@@ -106,6 +106,7 @@ class _Supervised:
         self._up: float | None = None
         self._released = False
         self._finished = False
+        self._filters = orphans.filters(os.getpid())
         for descriptor in self._open:
             self._selector.register(descriptor, selectors.EVENT_READ)
 
@@ -143,7 +144,7 @@ class _Supervised:
             self._selector.unregister(self._line)
         if self._up is None:
             return
-        if self._first is not None and _is_bound(self._first_pid):
+        if self._first is not None and _is_bound(self._first_pid, self._filters):
             if self._job.collect is not None and self._overlay is not None:
                 # Held by this descriptor it outlives the sandbox that mounted it.
                 self._tree = self._folder(f"/proc/{self._first_pid}/root{self._overlay}")
@@ -292,7 +293,7 @@ class _Supervised:
         self._open.discard(descriptor)
 
 
-def _is_bound(pid: int) -> bool:
+def _is_bound(pid: int, ours: int) -> bool:
     """Whether the sandbox's first process ends with its launcher, and so with us.
 
     Nothing shows that directly. The launcher asks for it and then applies the filter, in this order (bubblewrap.c,
@@ -300,8 +301,7 @@ def _is_bound(pid: int) -> bool:
     kernel does not count them (before 5.9).
     """
     with suppress(OSError):
-        theirs, ours = orphans.filters(pid), orphans.filters(os.getpid())
-        return theirs > ours
+        return orphans.filters(pid) > ours
     return False
 
 
