@@ -105,11 +105,13 @@ def _level_b() -> Backend | None:
 
 
 def bare(launch: Launch, job: Job, **_: object) -> Outcome:
-    """In place of the supervisor: the same command line of bubblewrap, and nothing else."""
+    """In place of the supervisor: the same namespaces, mounts and command line of bubblewrap, and nothing else."""
     identity = launch.identity
     told, status = os.pipe()
+    stage = ("/bin/sh", "-c", f'{launch.stage}exec "$@"', "sh") if launch.stage else ()
+    before = (*launch.within, *stage)
     subprocess.run(
-        [*launch.argv(status), "--", *job.argv],
+        [*before, *launch.argv(status), "--", *job.argv],
         env=launch.environment,
         pass_fds=(status, *launch.descriptors),
         stdin=subprocess.DEVNULL,

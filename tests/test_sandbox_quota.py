@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,10 +110,52 @@ def test_without_mount_the_next_level_is_used_and_the_reason_is_told(monkeypatch
 def test_an_overlay_that_cannot_be_mounted_executes_nothing(
     backend: Backend, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quota, "_MAKES_OVERLAYS", ("CAP_SYS_ADMIN",))
+    plain = quota._TABLE
+    for wrong in (
+        plain.replace("work,userxattr", "none,userxattr"),
+        plain.replace("scratch /sys tmpfs", "scratch /sys nonsense"),
+        plain.replace("/sys /sys/work", "/none /sys/work"),
+        plain[: plain.rindex("overlay /sys")],
+        "no table",
+    ):
+        assert wrong != plain
+        monkeypatch.setattr(quota, "_TABLE", wrong)
+        with pytest.raises(SandboxUnavailable, match="nothing was executed"):
+            _run(backend, job, "touch ran")
+        assert not (job.tree / "ran").exists()
+    monkeypatch.setattr(quota, "_TABLE", plain)
+    assert _run(backend, job, "touch ran") == (0, "")
+    assert [one.name for one in job.tree.parent.iterdir()] == [job.tree.name]
+
+
+def test_a_namespace_that_is_refused_is_named(
+    backend: Backend, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quota, "_NAMESPACES", ("--user", "--map-user", "7", "--map-group", "x"))
     with pytest.raises(SandboxUnavailable, match="nothing was executed"):
         _run(backend, job, "touch ran")
+
+
+def test_a_scratch_folder_that_takes_nothing_is_refused(
+    backend: Backend, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> tuple[int, str]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    with pytest.raises(SandboxUnavailable, match="No space left") as caught:
+        _run(backend, job, "touch ran")
+    assert caught.value.hint
     assert not (job.tree / "ran").exists()
+
+
+def test_programs_of_the_first_stage_leave_nothing_to_a_job(backend: Backend, job: Job) -> None:
+    """Neither its mounts nor its descriptors, and none of the privileges that it had."""
+    line = "ls /sys /run 2>&1; ls /proc/self/fd | wc -l; grep CapEff /proc/self/status"
+    code, said = _run(backend, job, line)
+    assert code == 0
+    assert said.count("No such file or directory") == 2
+    assert said.splitlines()[-2:] == ["4", "CapEff:\t0000000000000000"]
 
 
 def test_the_quota_stands_in_the_evidence_as_its_level(backend: Backend) -> None:

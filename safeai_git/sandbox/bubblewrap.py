@@ -118,7 +118,7 @@ class Bubblewrap:
             bpf = in_memory(seccomp.program(platform.machine(), network=job.network), stack)
             shared = ("--share-net",) if job.network else ()
             tail = [*layout.tree_arguments(job, mounts, self._source(job)), *self._confinement(bpf), *shared]
-            outer = self._outer(job)
+            within, stage = self._stage(job, stack)
             limits = resource_limits(job.limits)
             limiter = (
                 () if sets_limits() else (str(self._programs.prlimit), *_prlimit_arguments(limits), "--")
@@ -126,7 +126,6 @@ class Bubblewrap:
 
             def argv(status: int) -> Sequence[str]:
                 return (
-                    *outer,
                     str(self._programs.bubblewrap),
                     *layout.root_arguments(job.limits, own_files),
                     *tail,
@@ -142,6 +141,8 @@ class Bubblewrap:
                 overlay=job.mount_at if self.keeps_tree else None,
                 terminal=job.terminal,
                 limits={} if limiter else limits,
+                within=within,
+                stage=stage,
             )
             try:
                 return supervise.run(launch, job, on_output=on_output)
@@ -166,9 +167,9 @@ class Bubblewrap:
         """What is shown in the tree's place."""
         return job.tree
 
-    def _outer(self, job: Job) -> Sequence[str]:  # noqa: ARG002 - for backends that start in more than one stage
-        """What stands before bubblewrap's command line."""
-        return ()
+    def _stage(self, job: Job, stack: ExitStack) -> tuple[tuple[str, ...], str]:  # noqa: ARG002 - for level A
+        """What comes before bubblewrap: `Launch.within` and `Launch.stage`; the stack gets what is to be undone."""
+        return (), ""
 
     def _confinement(self, bpf: int) -> Iterator[str]:
         yield from _NAMESPACES

@@ -35,13 +35,17 @@ _NAMESPACE_REFUSED = (
     "No permissions to creat",  # "create" and "creating", by version
     "Failed to make / slave",
     "disabling user namespaces",
+    "unshare failed",
+    "write failed /proc/self/",
 )
 
 
 def explain(said: str) -> SandboxUnavailable:
     """The error to raise for what bubblewrap printed before it gave up."""
     lines = [
-        line for line in said.splitlines() if line.startswith(("bwrap:", "prlimit:", "mount:", "setpriv:"))
+        line
+        for line in said.splitlines()
+        if line.startswith(("bwrap:", "prlimit:", "mount:", "setpriv:", "unshare:"))
     ]
     words = " / ".join(lines)[:_LONGEST] or said.strip()[:_LONGEST] or "no reason given"
     cause, hint = _cause(words)

@@ -30,7 +30,7 @@ if sys.platform == "linux":
 
 _GUARD = (
     "exec {spare}<&0; /bin/sh -c 'read -r never; kill -9 -$0' $$ <&{spare} >/dev/null 2>&1 & "
-    'exec "$@" <&1 >&2 {spare}<&-'
+    '{stage}exec "$@" <&1 >&2 {spare}<&-'
 )
 """Started with the leash as input, the command's line as output, and its output as error output: shells name only
 descriptors of one digit. What runs in the background would read nothing without the detour (POSIX, "Asynchronous
@@ -63,6 +63,8 @@ class Launch:
         overlay: Where the job sees a tree of its own that the kernel bounds; ``None`` where it writes into the given.
         terminal: A terminal of its own, for a command that people talk to: our end, and the path of the other.
         limits: What the gate's shell sets, soft and hard, by the names of `resource`; see `sets_limits`.
+        within: What starts the shell that makes the guard, in namespaces that the launcher is to find.
+        stage: Lines that this shell executes before it becomes the launcher, which it does not if one of them leaves it.
     """
 
     argv: Callable[[int], Sequence[str]]
@@ -75,6 +77,8 @@ class Launch:
     overlay: Path | None = None
     terminal: tuple[int, str] | None = None
     limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
+    stage: str = ""
 
 
 class Guard:
@@ -190,7 +194,8 @@ def _guarded(
     try:
         spare = next(number for number in range(3, 10) if number not in passed)
         drop, identity = _dropping(launch.identity)
-        command = [*drop, "/bin/sh", "-c", _GUARD.format(spare=spare), "sh", *command]
+        shell = _GUARD.format(spare=spare, stage=launch.stage)
+        command = [*drop, *launch.within, "/bin/sh", "-c", shell, "sh", *command]
         process = _popen(command, launch, passed, identity, stdin=held, stdout=line, stderr=output)
     except BaseException:
         os.close(leash)

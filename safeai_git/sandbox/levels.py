@@ -35,7 +35,7 @@ _KERNEL = "a fault of the kernel itself"
 
 PROMISES = {
     "A": Promise(
-        "bubblewrap in two stages: namespaces, an overlay of bounded size, a system call filter",
+        "two stages, an overlay of bounded size and bubblewrap upon it: namespaces, a system call filter",
         (*_SPACES, "what it writes is bounded by the kernel and never reaches the tree outside"),
         (_WATCHED_MEMORY, "a folder that the tree holds already cannot be renamed (EXDEV)", _KERNEL),
     ),

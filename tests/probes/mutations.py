@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from safeai_git.core.errors import SandboxUnavailable
-from safeai_git.sandbox import bubblewrap, landlock, launch, layout, seccomp, supervise
+from safeai_git.sandbox import bubblewrap, landlock, launch, layout, quota, seccomp, supervise
 from safeai_git.sandbox.launch import Launch
 from safeai_git.sandbox.port import Job, Outcome
 from tests.probes import judge, kernel_calls, rows, runs
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 _ARGUMENTS = {
     "--bind": 2, "--ro-bind": 2, "--symlink": 2, "--file": 2, "--dev": 1, "--size": 1, "--perms": 1,
     "--tmpfs": 1, "--proc": 1, "--remount-ro": 1, "--chdir": 1, "--uid": 1, "--gid": 1, "--cap-drop": 1,
-    "--hostname": 1, "--seccomp": 1, "--json-status-fd": 1, "--dev-bind": 2, "--dir": 1, "--cap-add": 1,
+    "--hostname": 1, "--seccomp": 1, "--json-status-fd": 1,
 }  # fmt: skip
+_WRITABLE_TREE = "scratch /sys tmpfs mode=0755 0 0\n{tree} /sys/tree none bind,X-mount.mkdir 0 0\n"
 _PLACED = ("--size", "--perms")
 _SPACES = ("ipc", "pid", "net", "uts", "cgroup")
 
@@ -159,6 +160,11 @@ def _bubblewrap_mutations(session: Session) -> Iterator[Mutation]:
                 _mutated(_writable(group[-1])),
                 "inside",
             )
+    if session.level == "A":
+        for name, without in (("a size", "size={size},"), ("an overlay of its own", None)):
+            table = quota._TABLE.replace(without, "") if without else _WRITABLE_TREE
+            part = "disk: the tree" if without else "inside"
+            yield Mutation(f"the first stage without {name}", _patched(quota, "_TABLE", table), part)
     for kept_out in _SPACES:
         yield Mutation(f"bwrap with the host's {kept_out} namespace", _mutated(_shared(kept_out)), "inside")
     yield Mutation("bwrap with all of the host's files", _mutated(_everything), "inside")
@@ -182,7 +188,6 @@ def _bubblewrap_mutations(session: Session) -> Iterator[Mutation]:
 
 def _part(name: str) -> str:
     for target, run in (
-        ("/sys", "disk: the tree"),
         ("/tmp", "disk: /tmp"),
         ("/home/sandbox", "disk: the home"),
         ("/dev/shm", "disk: shared memory"),
@@ -263,8 +268,7 @@ def _shared(kept_out: str) -> Callable[[list[str]], list[str]]:
 
 
 def _everything(argv: list[str]) -> list[str]:
-    inner = len(argv) - argv[::-1].index(argv[0])  # the last stage's options begin here
-    return [*argv[:inner], "--ro-bind", "/", "/", *argv[inner:]]
+    return [argv[0], "--ro-bind", "/", "/", *argv[1:]]
 
 
 def _launched(change: Callable[[Launch], Launch]) -> Callable[[], Any]:
