@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safeai_git.core.errors import SandboxUnavailable
@@ -29,7 +29,7 @@ if sys.platform == "linux":
     import fcntl
 
 _GUARD = (
-    "exec {spare}<&0; /bin/sh -c 'read -r never; kill -9 -$0' $$ <&{spare} >/dev/null 2>&1 & "
+    "{restore}exec {spare}<&0; /bin/sh -c 'read -r never; kill -9 -$0' $$ <&{spare} >/dev/null 2>&1 & "
     '{stage}exec "$@" <&1 >&2 {spare}<&-'
 )
 """Started with the leash as input, the command's line as output, and its output as error output: shells name only
@@ -194,8 +194,12 @@ def _guarded(
     try:
         spare = next(number for number in range(3, 10) if number not in passed)
         drop, identity = _dropping(launch.identity)
-        shell = _GUARD.format(spare=spare, stage=launch.stage)
+        # Each of these programs would open a dozen files of its locale before it does anything.
+        plain = {} if "LC_ALL" in launch.environment else {"LC_ALL": "C"}
+        restore = "unset LC_ALL; " if plain else ""
+        shell = _GUARD.format(restore=restore, spare=spare, stage=launch.stage)
         command = [*drop, *launch.within, "/bin/sh", "-c", shell, "sh", *command]
+        launch = replace(launch, environment=launch.environment | plain)
         process = _popen(command, launch, passed, identity, stdin=held, stdout=line, stderr=output)
     except BaseException:
         os.close(leash)

@@ -39,7 +39,7 @@ overlay /sys/tree overlay X-mount.mkdir,lowerdir={tree},upperdir=/sys/bare/upper
 """
 """All of it in one go, by fstab(5). ``mount`` makes no folders but mount points: so something is mounted on those that
 the overlay needs, and seen through another mount of the same file system they are bare."""
-_STAGE = "{mount} -n -a -T {table} >&2 || exit 1\n"
+_STAGE = "LC_ALL=C {mount} -n -a -T {table} >&2 || exit 1\n"
 _PLAIN = re.compile(r"/[A-Za-z0-9/._+@=-]*\Z")
 _SPECIAL_TO_OVERLAYFS = "a path that overlayfs reads as an option"
 
