@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -484,6 +485,17 @@ def test_where_others_remove_what_is_begun_each_time_the_tree_is_written_whole(
     with bench.laid({"a": "1"}) as laid:
         assert laid.below == ()
         assert (laid.tree / "a").read_text() == "1"
+
+
+def test_where_nothing_can_be_locked_the_tree_is_written_whole(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_descriptor: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with bench.laid({"a": "1"}) as laid:
+        assert laid.below == ()
 
 
 def test_an_entry_in_use_stays(bench: Bench) -> None:

@@ -315,7 +315,11 @@ def _begun(place: Path) -> tuple[Path, int]:
             continue
         except OSError as error:
             raise StorageError(f"{folder} cannot be written: {error}") from error
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except OSError as error:
+            os.close(descriptor)
+            raise StorageError(f"{folder} cannot be locked: {error}") from error
         if _same(descriptor, folder / "lock"):
             return folder, descriptor
         os.close(descriptor)

@@ -18,7 +18,7 @@ from safeai_git.sandbox.tree import hand_over
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _REACHES_THE_LAUNCHER = (
-    *("LD_", "GLIBC_", "MALLOC_", "GCONV_PATH", "LOCPATH", "GETCONF_DIR"),
+    *("LD_", "GLIBC_", "MALLOC_", "GCONV_PATH", "LOCPATH", "GETCONF_DIR", "LIBMOUNT_"),
     *("SHELLOPTS", "BASHOPTS", "BASH_", "PS4"),
 )
 

@@ -1,4 +1,4 @@
-"""Level A: bubblewrap in a stage before which is another one, so that the kernel bounds what a job writes into its tree.
+"""Level A: bubblewrap in a second stage, and a first one that has the kernel bound what a job writes into its tree.
 
 The first stage is a user and a mount namespace of its own. ``mount`` lays a file system in memory, of the size that the
 job may write, over ``/sys`` there, and an overlay of the tree upon it; only trusted programs run there. The second stage
