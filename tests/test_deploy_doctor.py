@@ -7,7 +7,6 @@ import http.server
 import json
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from jwt.algorithms import RSAAlgorithm
-from tools_cli import PATIENCE, as_ordinary_user, folder_of_ordinary_user, give_away
+from tools_cli import PATIENCE, as_ordinary_user, folder_of_ordinary_user, free_port, give_away
 from tools_governor import SAFEAI, SECRET, Governor
 from tools_log import LOG_SIGNER, ORIGIN, OTHER_SIGNER, WITNESS_KEY, WITNESS_SIGNER
 from tools_postgres import Cluster, cluster
@@ -68,14 +67,12 @@ def private(first: int) -> bytes:
     )
 
 
-def free_port() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
-
-
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    made = {"SAFEAI_DATA_DIR": str(folder), "SAFEAI_JWT_SECRET": SECRET, "SAFEAI_PORT": free_port()} | more
+    made = {
+        "SAFEAI_DATA_DIR": str(folder),
+        "SAFEAI_JWT_SECRET": SECRET,
+        "SAFEAI_PORT": str(free_port()),
+    } | more
     return {name: value for name, value in made.items() if value}
 
 

@@ -28,7 +28,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from test_deploy_doctor import certificate
-from tools_cli import PATIENCE
+from tools_cli import PATIENCE, free_port
 from tools_deploy import DEPLOY, program
 from tools_governor import SAFEAI, Governor
 from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, OTHER_SIGNER
@@ -400,15 +400,9 @@ def test_a_syslog_server_that_keeps_the_connection_has_acknowledged_nothing(
         stream.deliver("127.0.0.1", server.port, b"1 x", seconds=0.2)
     over.set()
     with pytest.raises(OSError, match="refused"):
-        stream.deliver("127.0.0.1", closed_port(), b"1 x", seconds=PATIENCE)
+        stream.deliver("127.0.0.1", free_port(), b"1 x", seconds=PATIENCE)
     with pytest.raises(CouldNotDecide, match="0 entries were taken, and entries 0 to 3 were not"):
-        forwarder(log, f"syslog+tcp://127.0.0.1:{closed_port()}").once()
-
-
-def closed_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+        forwarder(log, f"syslog+tcp://127.0.0.1:{free_port()}").once()
 
 
 def test_what_the_receiver_does_loses_nothing(tmp_path: Path, receive: Callable[..., Receiver]) -> None:
@@ -1156,7 +1150,7 @@ def test_rsyslog_takes_it(tmp_path: Path) -> None:
     if rsyslogd is None:
         pytest.skip("rsyslogd is not installed: apt-get install rsyslog")
     log = grow(tmp_path / "g", 3)
-    port = closed_port()
+    port = free_port()
     out = tmp_path / "out"
     configuration = tmp_path / "rsyslog.conf"
     configuration.write_text(

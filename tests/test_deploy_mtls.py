@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from tools_cli import PATIENCE
+from tools_cli import PATIENCE, free_port
 from tools_deploy import DEPLOY, program
 from tools_governor import Answer, Governor
 
@@ -157,12 +157,6 @@ class Nginx:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
         raise AssertionError("nginx does not listen")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

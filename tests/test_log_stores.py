@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tools_cli import PATIENCE
 from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, OTHER_SIGNER
 from tools_postgres import cluster  # noqa: F401 - a fixture
 
@@ -194,7 +195,7 @@ def test_a_retry_storm_makes_one_entry(log: AuditLog) -> None:
         one.start()
     for one in threads:
         one.join()
-    results = [ticket.wait(30)[0] for ticket in tickets]
+    results = [ticket.wait(PATIENCE)[0] for ticket in tickets]
     assert len(results) == 1000
     assert {one.index for one in results} == {1}
     assert {one.line for one in results if isinstance(one, Receipt)} == {log.store.entry(1)}
@@ -205,7 +206,7 @@ def test_a_retry_storm_makes_one_entry(log: AuditLog) -> None:
 
 def test_old_entries_get_receipts_too(log: AuditLog) -> None:
     for number in range(300):
-        log.submit([draft(number)]).wait(30)
+        log.submit([draft(number)]).wait(PATIENCE)
     for index in (0, 1, 255, 256, 300):
         receipt = log.receipt(index)
         verify_proof(receipt.proof(), leaf_hash(log.store.entry(index)), ORIGIN, [LOG_KEY], verify)
@@ -224,7 +225,7 @@ def test_waking_is_told_once_for_a_batch_and_cannot_stop_the_log(log: AuditLog) 
         raise RuntimeError("a caller that is gone")
 
     tickets = [log.submit([draft(number)], wake) for number in range(3)]
-    assert done.wait(30)
+    assert done.wait(PATIENCE)
     assert woken == tickets
     assert isinstance(log.append(draft(9)), Receipt)
 
@@ -233,7 +234,7 @@ def test_too_many_waiting_are_refused_and_closing_takes_no_more(tmp_path: Path) 
     log = open_log(tmp_path, most_waiting=3)
     with pytest.raises(LogFull, match="waiting"):
         log.submit([draft(number) for number in range(4)])
-    assert log.submit([draft(number) for number in range(3)]).wait(30)
+    assert log.submit([draft(number) for number in range(3)]).wait(PATIENCE)
     log.close()
     with pytest.raises(LogFull, match="closing"):
         log.submit([draft(9)])
@@ -266,7 +267,7 @@ def test_who_writes_himself_and_who_waits_end_up_in_one_order(log: AuditLog) -> 
 
     def together(first: int) -> None:
         tickets = [log.submit([draft(number)], woken.extend) for number in range(first, first + 40)]
-        seen.extend(ticket.wait(30)[0] for ticket in tickets)
+        seen.extend(ticket.wait(PATIENCE)[0] for ticket in tickets)
 
     threads = [
         threading.Thread(target=(alone, together)[number % 2], args=(1000 * number,)) for number in range(8)

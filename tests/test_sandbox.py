@@ -23,6 +23,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from tools_cli import PATIENCE
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.core.values import replace
@@ -379,7 +380,7 @@ def test_B67_nothing_of_the_host_is_within_reach(run: Run, scratch: Path) -> Non
             with subprocess.Popen(
                 _as_ordinary_user(argv), cwd=scratch / "tree" if not ROOT else "/", stdout=subprocess.PIPE
             ) as outside:
-                udp.settimeout(20)
+                udp.settimeout(PATIENCE)
                 _, asker = udp.recvfrom(16)
                 udp.sendto(b"x", asker)
                 told = json.loads(outside.communicate()[0])
@@ -970,7 +971,7 @@ def test_B67_nothing_survives_a_killed_supervisor(marker: str) -> None:
         assert "output" in driver.stdout.readline()
         assert _commands(marker)
         driver.kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while (left := [pid for pid in _commands(marker) if pid != os.getpid()]) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left == []
@@ -1495,7 +1496,7 @@ def test_B67_a_supervisor_killed_at_any_moment_leaves_nothing(marker: str) -> No
             argv = [sys.executable, "-c", program, str(step * 0.0008), str(tree), marker]
             done = subprocess.run(argv, cwd=PROJECT, env={"PATH": os.defpath}, stdin=subprocess.DEVNULL)
             assert done.returncode == -signal.SIGKILL
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while _commands(marker) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert _commands(marker) == []

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from test_sandbox_parts import _error, _judge
+from tools_cli import PATIENCE
 
 from safeai_git.core.errors import SandboxUnavailable
 from safeai_git.sandbox import choice, landlock, layout, seccomp, supervise
@@ -200,7 +201,7 @@ def test_a_launcher_ended_from_outside_is_no_answer_and_takes_its_check_with_it(
             _with(job, "/bin/sh", "-c", "(setsid sh -c 'sleep 600; :' $0 &); echo up; sleep 600", marker),
             on_output=kill,
         )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while processes_with(marker) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert processes_with(marker) == []

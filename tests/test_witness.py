@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from tools_cli import PATIENCE
+from tools_cli import PATIENCE, free_port
 from tools_log import (
     LOG_KEY,
     ORIGIN,
@@ -171,9 +170,7 @@ def test_a_witness_that_was_killed_knows_what_it_cosigned(
         check=True,
         capture_output=True,
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         *program,
         "witness",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.server
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -14,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tools_cli import PATIENCE
+from tools_cli import PATIENCE, free_port
 from tools_governor import SAFEAI, Governor, verdict
 from tools_log import LOG_KEY, LOG_SIGNER, ORIGIN, OTHER_SIGNER, WITNESS_SIGNER
 
@@ -37,12 +36,6 @@ from safeai_git.governor.witnesses import FOLDER, QUORUM, Witnesses, read_witnes
 from safeai_git.keys.ed25519 import Ed25519Signer, verify
 
 AGENT = OTHER_SIGNER
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def log_key(governor: Governor) -> NoteKey:

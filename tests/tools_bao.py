@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 from contextlib import suppress
@@ -14,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from tools_cli import PATIENCE
+from tools_cli import PATIENCE, free_port
 
 ROOT_TOKEN = "root-of-tests"
 
@@ -32,9 +31,7 @@ class Bao:
     def __init__(self, folder: Path) -> None:
         path = program()
         assert path is not None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         command = [path, "server", "-dev", "-dev-no-store-token", f"-dev-root-token-id={ROOT_TOKEN}"]
         command.append(f"-dev-listen-address=127.0.0.1:{self.port}")
         self.process = subprocess.Popen(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import random
 import select
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,18 @@ NOBODY = 65534
 SAFEAI = [sys.executable, "-m", "safeai_git"]
 PATIENCE = 60.0
 """Seconds until a test that waits for something gives up; a limit, nothing that is measured."""
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on.
+
+    It is below those that the system gives to whoever asks for any (ip(7), ``ip_local_port_range``): a connection that
+    somebody makes meanwhile does not take it.
+    """
+    while True:
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", random.randrange(16_384, 32_768)))
+            return int(one.getsockname()[1])
 
 
 def run(

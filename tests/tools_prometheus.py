@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from tools_cli import PATIENCE
+from tools_cli import PATIENCE, free_port
 from tools_deploy import DEPLOY, program
 
 WINDOW = "10s"
@@ -54,9 +53,7 @@ class Prometheus:
         rules["groups"][0]["interval"] = "500ms"
         (folder / "alerts.yml").write_text(yaml.safe_dump(rules))
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.port = one.getsockname()[1]
+        self.port = free_port()
         with (folder / "said").open("wb") as said:
             self.process = subprocess.Popen(
                 [program("prometheus"), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tools_cli import PATIENCE
+
 BACKEND = Path("/usr/lib/git-core/git-http-backend")
 REMOTE_USER = "wanda"
 
@@ -65,7 +67,7 @@ def ssh_server(folder: Path) -> Iterator[str]:
         listening.close()
         thread.join()
         for one in running:
-            one.wait(timeout=30)
+            one.wait(timeout=PATIENCE)
 
 
 class _Handler(BaseHTTPRequestHandler):
