@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import zlib
 from pathlib import Path
 
 import pytest
 from conftest import POLICY, Repo
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tools_cli import as_ordinary_user, folder_of_ordinary_user, give_away, make, run, start
 
 from safeai_git import cli, plain
@@ -410,11 +411,8 @@ def test_a_key_that_cannot_be_used_is_named_and_what_was_found_is_shown_first(
     key = folder / "ed25519.a.sk"
     assert check(ready, key, SAFEAI_KEY_PASSPHRASE="right").code == 0
     ssh = tmp_path / "rsa"
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", str(ssh)], check=True
-    ) if shutil.which("ssh-keygen") else ssh.write_text(
-        "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"
-    )
+    another = rsa.generate_private_key(65537, 2048)
+    ssh.write_bytes(another.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
     ssh.chmod(0o600)
     junk = tmp_path / "junk"
     junk.write_text("hello")

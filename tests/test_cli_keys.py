@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Repo
-from tools_cli import make, run, start
+from tools_cli import make, needs_ssh_keygen, run, start
 
 from safeai_git.client.spool import Spool
 from safeai_git.core.envelope import Envelope, Signature
@@ -62,7 +62,7 @@ def test_a_key_is_made_listed_and_exported(repo: Repo, tmp_path: Path) -> None:
     assert data == {"name": "ci-2026", "public": exported.out.strip()}
 
 
-@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is the foreign judge here")
+@needs_ssh_keygen
 def test_ssh_keygen_agrees_about_the_key(repo: Repo, tmp_path: Path) -> None:
     made = repo.safeai("keys", "generate", "--folder", str(tmp_path / "k"), "--format", "json")
     data = json.loads(made.out)

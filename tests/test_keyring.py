@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import calendar
 import os
-import shutil
 import subprocess
 import time
 from base64 import b64encode
@@ -16,15 +15,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools_cli import SSH_KEYGEN, needs_ssh_keygen
 
 from safeai_git.core.errors import FormatError, PolicyError
 from safeai_git.core.publickey import PublicKey, format_openssh
 from safeai_git.core.trust import AllowedSigner, Refusal, TrustedKey, format_time, matches
 from safeai_git.keys.allowed_signers import MAX_PATTERN, Skipped, format_line, parse_line
 from safeai_git.keys.keyring import MAX_BYTES, Keyring
-
-SSH_KEYGEN = shutil.which("ssh-keygen")
-needs_ssh_keygen = pytest.mark.skipif(SSH_KEYGEN is None, reason="ssh-keygen is not installed")
 
 
 def key(seed: int) -> PublicKey:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from tools_cli import SSH_KEYGEN, needs_ssh_keygen
 
 from safeai_git.core.errors import FormatError, KeyUnusable, StorageError, WrongUse
 from safeai_git.core.publickey import PublicKey, format_openssh, is_key_id, parse_openssh
@@ -31,9 +32,7 @@ from safeai_git.keys.ed25519 import Ed25519Signer, verify
 from safeai_git.keys.keyfiles import MAX_BYTES, NewFile, public_path, secret_path, write_new
 from safeai_git.keys.signer import load_signer
 
-SSH_KEYGEN = shutil.which("ssh-keygen")
 OPENSSL = shutil.which("openssl")
-needs_ssh_keygen = pytest.mark.skipif(SSH_KEYGEN is None, reason="ssh-keygen is not installed")
 needs_openssl = pytest.mark.skipif(OPENSSL is None, reason="openssl is not installed")
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes are POSIX's")
 

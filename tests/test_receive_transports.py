@@ -80,7 +80,7 @@ def way(request: pytest.FixtureRequest, governed: Repo, server: Repo, tmp_path: 
         yield Way(governed, server, server.path.as_uri(), "peter", {"USER": "peter", "LOGNAME": "peter"})
     elif request.param == "ssh":
         if sshd() is None:
-            pytest.skip("sshd is not installed (openssh-server)")
+            pytest.skip("sshd is not installed (openssh-server), or this user has no name")
         folder = tmp_path / "ssh"
         folder.mkdir()
         with ssh_server(folder) as client:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 from tools_bao import Bao, program
+from tools_cli import NO_SSH_KEYGEN, SSH_KEYGEN
 from tools_governor import Governor, verdict
 
 from safeai_git.core.canonical import dumps
@@ -114,8 +114,8 @@ def signer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Signer]:
         case "file":
             yield load_signer(file.generate(tmp_path, "default").secret)
         case "openssh":
-            if shutil.which("ssh-keygen") is None:
-                pytest.skip("ssh-keygen is not installed")
+            if SSH_KEYGEN is None:
+                pytest.skip(NO_SSH_KEYGEN)
             path = tmp_path / "id_ed25519"
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
             yield load_signer(path)

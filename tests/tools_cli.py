@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import pwd
 import random
 import select
 import shutil
@@ -26,6 +27,23 @@ NOBODY = 65534
 SAFEAI = [sys.executable, "-m", "safeai_git"]
 PATIENCE = 60.0
 """Seconds until a test that waits for something gives up; a limit, nothing that is measured."""
+
+
+def _is_known() -> bool:
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    return True
+
+
+KNOWN = _is_known()
+"""Whether the system has a name for who runs the tests: OpenSSH and PostgreSQL do nothing for others."""
+SSH_KEYGEN = shutil.which("ssh-keygen") if KNOWN else None
+NO_SSH_KEYGEN = (
+    "ssh-keygen is not installed" if KNOWN else "ssh-keygen does nothing for a user without a name"
+)
+needs_ssh_keygen = pytest.mark.skipif(SSH_KEYGEN is None, reason=NO_SSH_KEYGEN)
 
 
 def free_port() -> int:

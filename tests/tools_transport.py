@@ -14,15 +14,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tools_cli import PATIENCE
+from tools_cli import KNOWN, PATIENCE
 
 BACKEND = Path("/usr/lib/git-core/git-http-backend")
 REMOTE_USER = "wanda"
 
 
 def sshd() -> str | None:
-    """Where sshd is; ``None`` where there is none."""
-    return shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/opt/homebrew/sbin")
+    """Where sshd is; ``None`` where there is none, or none that does anything for this user."""
+    folders = "/usr/sbin:/usr/local/sbin:/usr/bin:/opt/homebrew/sbin"
+    return shutil.which("sshd", path=folders) if KNOWN else None
 
 
 @contextmanager
