@@ -98,6 +98,26 @@ def alone(path: Path, *, wait: float = 0.0) -> Iterator[bool]:
         os.close(descriptor)
 
 
+@contextmanager
+def locked(path: Path, *, wait: float) -> Iterator[None]:
+    """Hold a lock file (`alone`), for as long as the context lasts.
+
+    Args:
+        path: The lock file.
+        wait: Seconds to wait for another process.
+
+    Raises:
+        StorageError: That one holds it for longer, or the file cannot be made.
+    """
+    with alone(path, wait=wait) as nobody_else:
+        if not nobody_else:
+            raise StorageError(
+                f"{path} is held by another process for more than {wait:.0f} seconds",
+                hint="end that process, then try again",
+            )
+        yield
+
+
 def _locked(descriptor: int) -> bool:
     if sys.platform == "win32":
         return True

@@ -20,7 +20,7 @@ from safeai_git.core.errors import FormatError, PolicyError, StorageError
 from safeai_git.core.policy import Policy
 from safeai_git.core.policy_statement import POLICY_NAMESPACE
 from safeai_git.core.trust import TrustedKey
-from safeai_git.files import alone, read_bounded, write_atomically
+from safeai_git.files import locked, read_bounded, write_atomically
 from safeai_git.git.repository import Repository
 from safeai_git.keys.keyring import MAX_BYTES, Keyring
 from safeai_git.organisation_places import organisation_places
@@ -70,12 +70,7 @@ class Memory:
     def _remember(self, path: Path, record: bytes, published: Published) -> None:
         """Write a record, unless another process has seen a newer policy meanwhile."""
         folder = path.parent
-        with alone(folder.with_name(f"{folder.name}.lock"), wait=_LONGEST_WAIT_SECONDS) as nobody_else:
-            if not nobody_else:
-                raise StorageError(
-                    f"{folder} is held by another process for more than {_LONGEST_WAIT_SECONDS:.0f} seconds",
-                    hint="end that process",
-                )
+        with locked(folder.with_name(f"{folder.name}.lock"), wait=_LONGEST_WAIT_SECONDS):
             self._compare(published, self._seen(path))
             write_atomically(path, record)
 

@@ -6,8 +6,6 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from tools_cli import before_the_lock
 
 from safeai_git import organisation
 from safeai_git.agents import catalogue
@@ -250,14 +249,7 @@ def test_B04_a_version_that_another_process_sees_meanwhile_is_not_taken_back(
     memory = Memory(folders)
     admit(memory, published(5))
 
-    @contextmanager
-    def meets(path: Path, **more: float) -> Iterator[bool]:
-        monkeypatch.setattr(organisation, "alone", alone)
-        admit(Memory(folders), published(7))
-        with alone(path, **more) as free:
-            yield free
-
-    monkeypatch.setattr(organisation, "alone", meets)
+    before_the_lock(monkeypatch, organisation, lambda: admit(Memory(folders), published(7)))
     with pytest.raises(PolicyError, match="version 7 was seen"):
         admit(memory, published(6))
     with pytest.raises(PolicyError, match="version 7 was seen"):

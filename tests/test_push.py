@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from conftest import POLICY, Repo
-from tools_cli import PATIENCE, make
+from tools_cli import PATIENCE, before_the_lock, make
 from tools_governor import Governor, lease_line, verdict
 from tools_log import LOG_SIGNER, ORIGIN, OTHER_SIGNER, checkpoint, leaves, nodes_of
 
@@ -555,17 +555,10 @@ def test_what_another_process_remembers_meanwhile_is_not_taken_back(
             other()
         return ask(old, new)
 
-    @contextmanager
-    def meets(path: Path, **more: float) -> Iterator[bool]:
-        monkeypatch.setattr(module, "alone", alone)
-        other()
-        with alone(path, **more) as free:
-            yield free
-
     if remembered or moment == "asks":
         memory.advance(opened[2], [KEY], ask)
     if moment == "writes":
-        monkeypatch.setattr(module, "alone", meets)
+        before_the_lock(monkeypatch, module, other)
     memory.advance(opened[5], [KEY], slow)
     held = memory.newest([KEY])
     assert held is not None

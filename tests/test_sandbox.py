@@ -993,6 +993,11 @@ def _children() -> set[str]:
     return {child for task in tasks for child in (task / "children").read_text().split()}
 
 
+def _in_hand() -> tuple[int, set[str]]:
+    """How many descriptors this process has open, and its children."""
+    return len(os.listdir("/proc/self/fd")), _children()
+
+
 def _of_level(level: str, state: Path) -> Backend:
     candidate = next(one for one in choice.CANDIDATES if one.level == level)
     try:
@@ -1007,13 +1012,13 @@ def test_what_is_stopped_while_it_is_set_up_leaves_nothing(
 ) -> None:
     """At each moment of it: programs that the launcher had begun are children of ours when it is gone."""
     backend = _of_level(level, tmp_path_factory.mktemp("state"))
-    before = len(os.listdir("/proc/self/fd")), _children()
+    before = _in_hand()
     for number in range(100):
         limits = Limits(wall_seconds=0.0003 * number)
         job = Job("a-check", ("/bin/sh", "-c", "sleep 9"), scratch / "tree", MOUNTED_AT, limits=limits)
         with suppress(SandboxUnavailable):  # it says that nothing was executed
             assert backend.run(job).limit_hit == "wall"
-        assert (len(os.listdir("/proc/self/fd")), _children()) == before, number
+        assert _in_hand() == before, number
 
 
 @pytest.mark.parametrize("level", "ABC")
@@ -1021,11 +1026,11 @@ def test_neither_descriptors_nor_processes_are_left(
     level: str, tmp_path_factory: pytest.TempPathFactory, scratch: Path
 ) -> None:
     backend = _of_level(level, tmp_path_factory.mktemp("state"))
-    before = len(os.listdir("/proc/self/fd")), _children()
+    before = _in_hand()
     for limits in (Limits(wall_seconds=60), Limits(wall_seconds=0.3)):
         job = Job("a-check", ("/bin/sh", "-c", "sleep 0.4"), scratch / "tree", MOUNTED_AT, limits=limits)
         assert (backend.run(job).limit_hit is None) is (limits.wall_seconds == 60)
-    assert (len(os.listdir("/proc/self/fd")), _children()) == before
+    assert _in_hand() == before
 
 
 @real

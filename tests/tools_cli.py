@@ -16,12 +16,15 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import POLICY, Repo, Result
+
+from safeai_git.files import locked
 
 NOBODY = 65534
 SAFEAI = [sys.executable, "-m", "safeai_git"]
@@ -56,6 +59,19 @@ def free_port() -> int:
         with socket.socket() as one, suppress(OSError):
             one.bind(("127.0.0.1", random.randrange(16_384, 32_768)))
             return int(one.getsockname()[1])
+
+
+def before_the_lock(monkeypatch: pytest.MonkeyPatch, owner: ModuleType, other: Callable[[], None]) -> None:
+    """Let another process come in between, once: after this one has looked, and before it has the lock and writes."""
+
+    @contextmanager
+    def late(path: Path, *, wait: float) -> Iterator[None]:
+        monkeypatch.setattr(owner, "locked", locked)
+        other()
+        with locked(path, wait=wait):
+            yield
+
+    monkeypatch.setattr(owner, "locked", late)
 
 
 def run(

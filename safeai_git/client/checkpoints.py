@@ -11,7 +11,7 @@ from safeai_git.core.log.checkpoint import OpenedCheckpoint, open_checkpoint
 from safeai_git.core.log.merkle import verify_consistency
 from safeai_git.core.log.note import MAX_BYTES, NoteKey
 from safeai_git.core.trust import Verify
-from safeai_git.files import alone, read_bounded, write_atomically
+from safeai_git.files import locked, read_bounded, write_atomically
 
 Ask = Callable[[int, int], Sequence[bytes]]
 """Brings the hashes of a consistency proof from one size to a larger one."""
@@ -77,12 +77,7 @@ class Checkpoints:
         if not self._leads(held, seen, known, ask):
             return
         path = self.path(known[0].name)
-        with alone(path.with_suffix(".lock"), wait=_LONGEST_WAIT_SECONDS) as nobody_else:
-            if not nobody_else:
-                raise StorageError(
-                    f"{path} is held by another process for more than {_LONGEST_WAIT_SECONDS:.0f} seconds",
-                    hint="end that process; what was to be remembered is asked for again",
-                )
+        with locked(path.with_suffix(".lock"), wait=_LONGEST_WAIT_SECONDS):
             now = self.newest(known)
             if (now and now.note) == (held and held.note) or self._leads(now, seen, known, ask):
                 write_atomically(path, seen.note, mode=0o644)

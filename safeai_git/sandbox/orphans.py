@@ -47,7 +47,8 @@ def reap(ended: Iterable[int]) -> None:
 
 def end_adopted(deadline: float) -> bool:
     """Kill confined children until there is none; whether that was reached in time (monotonic clock)."""
-    while found := [pid for pid in _children() if _is_confined(pid)]:
+    ours = filters(os.getpid())
+    while found := [pid for pid in _children() if is_confined(pid, ours)]:
         if time.monotonic() > deadline:
             return False
         for pid in found:
@@ -59,9 +60,10 @@ def end_adopted(deadline: float) -> bool:
     return True
 
 
-def _is_confined(pid: int) -> bool:
+def is_confined(pid: int, ours: int) -> bool:
+    """Whether a process has more filters than we have; not if it is gone."""
     with suppress(OSError):
-        return filters(pid) > filters(os.getpid())
+        return filters(pid) > ours
     return False
 
 

@@ -300,9 +300,7 @@ def _is_bound(pid: int, ours: int) -> bool:
     do_init; confine.py), and filters are shown (proc(5)): there is one more than around us, or any at all where the
     kernel does not count them (before 5.9).
     """
-    with suppress(OSError):
-        return orphans.filters(pid) > ours
-    return False
+    return orphans.is_confined(pid, ours)
 
 
 def _ancestors(pid: int) -> Iterator[int]:
